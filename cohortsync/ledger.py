@@ -1,0 +1,194 @@
+"""What happened and what stands: the workspace's SQLite file ``state.sqlite``.
+
+Holds the generation in force, the project, connections (no secrets), segments, runs, batches and
+refusals. Many small transactions from several processes; addresses only as hashes.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+SCHEMA = """
+create table if not exists workspace (
+    version integer not null, generation integer not null, salt text not null) strict;
+create table if not exists projects (
+    project_id text primary key, timezone text not null, id_merge text not null, created_at text not null) strict;
+create table if not exists connections (
+    kind text primary key, account_id text not null, account_name text not null, role text not null,
+    host text not null, base_url text not null, rehearsal integer not null, new_contacts text not null,
+    status text not null, reason text not null, checked_at text not null) strict;
+create table if not exists segments (
+    account_id text not null, audience_id text not null, project_id text not null, cohort text not null,
+    segment_id integer, name text not null, created_at text not null,
+    primary key (account_id, audience_id, project_id, cohort)) strict;
+create table if not exists runs (
+    run_id text primary key, project_id text not null, cohort text not null, account_id text not null,
+    audience_id text not null, audience_name text not null, rehearsal integer not null,
+    status text not null, started_at text not null, finished_at text, receipt text not null) strict;
+create table if not exists batches (
+    run_id text not null references runs, number integer not null, kind text not null, people integer not null,
+    sent_at text not null, answered_at text, outcome text not null, primary key (run_id, number)) strict;
+create table if not exists rejects (
+    account_id text not null, audience_id text not null, member_hash text not null, reason text not null,
+    expires_at text not null, primary key (account_id, audience_id, member_hash)) strict;
+"""
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def state(home: Path) -> Iterator[sqlite3.Connection]:
+    """The open state file, made on first use; rows answer by column name."""
+    path = home / "state.sqlite"
+    path.touch(mode=0o600)
+    con = sqlite3.connect(path, timeout=30, isolation_level=None)
+    con.row_factory = sqlite3.Row
+    try:
+        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
+            con.execute(f"pragma {pragma}")
+        if not con.execute("select 1 from sqlite_master where name = 'workspace'").fetchone():
+            _create(con)
+        yield con
+    finally:
+        con.close()
+
+
+def _create(con: sqlite3.Connection) -> None:
+    with transaction(con):
+        for statement in SCHEMA.split(";"):
+            con.execute(statement)
+        con.execute("insert into workspace select ?, 0, ? where not exists (select 1 from workspace)",
+                    (VERSION, secrets.token_hex(16)))
+
+
+@contextmanager
+def transaction(con: sqlite3.Connection) -> Iterator[None]:
+    """Everything inside or nothing; waits for other writers instead of failing."""
+    con.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        con.execute("rollback")
+        raise
+    con.execute("commit")
+
+
+def _one(home: Path, query: str, values: tuple[Any, ...] = ()) -> dict[str, Any] | None:
+    with state(home) as con:
+        row = con.execute(query, values).fetchone()
+    return dict(row) if row else None
+
+
+def _all(home: Path, query: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+    with state(home) as con:
+        return [dict(row) for row in con.execute(query, values)]
+
+
+def _put(home: Path, table: str, row: Mapping[str, Any]) -> None:
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    with state(home) as con:
+        con.execute(f"insert or replace into {table} ({columns}) values ({marks})", tuple(row.values()))
+
+
+def generation(home: Path) -> int:
+    """The number of the warehouse generation in force; 0 before the first load."""
+    return _one(home, "select generation from workspace")["generation"]  # type: ignore[index]
+
+
+def publish_generation(home: Path, new: int, base: int) -> bool:
+    """Put a generation in force if ``base`` still is; one commit, so readers see old or new."""
+    with state(home) as con:
+        return con.execute("update workspace set generation = ? where generation = ?", (new, base)).rowcount == 1
+
+
+def project(home: Path) -> dict[str, Any] | None:
+    """``project_id, timezone, id_merge`` of the workspace's project, or None."""
+    return _one(home, "select * from projects")
+
+
+def record_project(home: Path, project_id: str, timezone: str, id_merge: str) -> None:
+    _put(home, "projects", {"project_id": project_id, "timezone": timezone, "id_merge": id_merge,
+                            "created_at": now()})
+
+
+def connection(home: Path, kind: str = "mailchimp") -> dict[str, Any] | None:
+    return _one(home, "select * from connections where kind = ?", (kind,))
+
+
+def record_connection(home: Path, row: Mapping[str, Any]) -> None:
+    _put(home, "connections", {**row, "checked_at": now()})
+
+
+def record_connection_status(home: Path, status: str, reason: str = "", kind: str = "mailchimp") -> None:
+    with state(home) as con:
+        con.execute("update connections set status = ?, reason = ?, checked_at = ? where kind = ?",
+                    (status, reason, now(), kind))
+
+
+def segment(home: Path, account_id: str, audience_id: str, project_id: str, cohort: str) -> dict[str, Any] | None:
+    """The segment kept for a cohort; ``segment_id`` is None while its making is unanswered."""
+    return _one(home, "select * from segments where account_id = ? and audience_id = ? and project_id = ? "
+                      "and cohort = ?", (account_id, audience_id, project_id, cohort))
+
+
+def record_segment(home: Path, row: Mapping[str, Any]) -> None:
+    _put(home, "segments", {"created_at": now(), **row})
+
+
+def record_run(home: Path, row: Mapping[str, Any]) -> None:
+    """Write or rewrite one run; ``receipt`` is a dict."""
+    _put(home, "runs", {**row, "receipt": json.dumps(row["receipt"])})
+
+
+def runs(home: Path) -> list[dict[str, Any]]:
+    """Every run, the latest first, with its receipt as a dict."""
+    rows = _all(home, "select * from runs order by started_at desc, run_id desc")
+    return [{**row, "receipt": json.loads(row["receipt"])} for row in rows]
+
+
+def close_interrupted_runs(home: Path, account_id: str) -> int:
+    """Close the runs of an account that were left open; call only while holding its lease."""
+    with state(home) as con:
+        return con.execute("update runs set status = 'interrupted', finished_at = ? where status = 'applying' "
+                           "and account_id = ?", (now(), account_id)).rowcount
+
+
+def record_sent(home: Path, run_id: str, number: int, kind: str, people: int) -> None:
+    """Note a chunk before it leaves."""
+    _put(home, "batches", {"run_id": run_id, "number": number, "kind": kind, "people": people,
+                           "sent_at": now(), "outcome": "unanswered"})
+
+
+def record_answered(home: Path, run_id: str, number: int, outcome: str) -> None:
+    with state(home) as con:
+        con.execute("update batches set answered_at = ?, outcome = ? where run_id = ? and number = ?",
+                    (now(), outcome, run_id, number))
+
+
+def batches(home: Path, run_id: str) -> list[dict[str, Any]]:
+    return _all(home, "select * from batches where run_id = ? order by number", (run_id,))
+
+
+def record_rejects(home: Path, account_id: str, audience_id: str, reasons: Mapping[str, str], days: int) -> None:
+    """Remember Mailchimp's refusals of people, by hash, until they expire."""
+    expires_at = (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds")
+    with state(home) as con, transaction(con):
+        con.executemany("insert or replace into rejects values (?, ?, ?, ?, ?)",
+                        [(account_id, audience_id, key, reason, expires_at) for key, reason in reasons.items()])
+
+
+def rejects(home: Path, account_id: str, audience_id: str) -> dict[str, str]:
+    """Unexpired refusals: member hash → reason."""
+    rows = _all(home, "select member_hash, reason from rejects where account_id = ? and audience_id = ? "
+                      "and expires_at > ?", (account_id, audience_id, now()))
+    return {row["member_hash"]: row["reason"] for row in rows}

@@ -1,0 +1,76 @@
+"""Parts that tests share: the sample workspace, loaded once, and real local services."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cohortsync as cs
+
+SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+OWNER_KEY = "0" * 32 + "-us6"
+VIEWER_KEY = "0" * 32 + "-us2"
+REVOKED_KEY = "0" * 32 + "-us3"
+
+
+def sample_files() -> dict[str, Any]:
+    """The sample's files as ``Workspace.load`` takes them."""
+    cohorts = {path.name.split(".")[0].removeprefix("cohort-"): path for path in sorted(SAMPLE.glob("cohort-*"))}
+    return {"events": sorted(SAMPLE.glob("events-*")), "profiles": [SAMPLE / "profiles.ndjson.gz"],
+            "cohorts": cohorts}
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's workspace, keys or leases, or waits as long as a real account needs."""
+    place = tmp_path_factory.mktemp("place")
+    for name in [name for name in os.environ if name.startswith("COHORTSYNC_") and name != "COHORTSYNC_CONTRACTS"]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("MAILCHIMP_API_KEY", raising=False)
+    monkeypatch.setenv("COHORTSYNC_HOME", str(place / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    for name, value in {"BACKOFF_SECONDS": "0.01", "BACKOFF_MAX_SECONDS": "0.05", "SETTLE_SECONDS": "0.2",
+                        "TIMEOUT_SECONDS": "20"}.items():
+        monkeypatch.setenv(f"COHORTSYNC_{name}", value)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a workspace with the sample loaded; copy it before changing anything."""
+    home = tmp_path_factory.mktemp("sample") / "home"
+    workspace = cs.open(home)
+    workspace.init("America/New_York", "simplified")
+    workspace.load(**sample_files())
+    return home
+
+
+@pytest.fixture
+def workspace(sample: Path, tmp_path: Path) -> cs.Workspace:
+    """The sample workspace, one's own."""
+    shutil.copytree(sample, tmp_path / "home")
+    return cs.open(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def mailchimp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running local Mailchimp that knows the sample's contacts."""
+    from cohortsync import sandbox
+
+    with sandbox.start(tmp_path_factory.mktemp("mailchimp"), seed=SAMPLE / "mailchimp_members.ndjson") as running:
+        yield running
+
+
+@pytest.fixture
+def connected(workspace: cs.Workspace, tmp_path: Path) -> Iterator[cs.Workspace]:
+    """The sample workspace connected to a local Mailchimp of its own."""
+    from cohortsync import sandbox
+
+    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
+        yield workspace

@@ -1,0 +1,96 @@
+"""What counts towards the bill, on months small enough to count by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cohortsync as cs
+from cohortsync.mtu import month_bounds
+
+
+def counted(tmp_path: Path, rows: list[dict[str, Any]], timezone: str = "UTC", **options: Any) -> dict[str, Any]:
+    """The first month's numbers for these events (name, user, more properties)."""
+    lines = [json.dumps({"event": row["event"], "properties": {"time": 1790000000, **row}}) for row in rows]
+    (tmp_path / "events.ndjson").write_text("\n".join(lines))
+    workspace = cs.open(tmp_path / "home")
+    workspace.init(timezone, "simplified")
+    workspace.load([tmp_path / "events.ndjson"])
+    return workspace.mtu(**options).to_dict("records")[0]
+
+
+def instant(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def test_a_user_with_one_qualifying_event_is_billed_once(tmp_path: Path) -> None:
+    month = counted(tmp_path, [{"event": "Open app", "$user_id": "ann"}] * 3 + [{"event": "Buy", "$user_id": "ann"}])
+    assert (month["mtu"], month["events"], month["billable"]) == (1, 4, 1)
+
+
+@pytest.mark.parametrize("family", [
+    ["Mailchimp - Sent To", "Mailchimp - Opened Campaign"],
+    ["Mailchimp Campaign - Sent", "Mailchimp Campaign - Open"]])
+def test_mailchimps_events_are_exempt_under_both_published_names(tmp_path: Path, family: list[str]) -> None:
+    month = counted(tmp_path, [{"event": family[0], "$user_id": "ann"}, {"event": family[1], "$user_id": "bob"},
+                               {"event": "Buy", "$user_id": "cy"}])
+    assert (month["mtu"], month["mtu_engagement_counted"], month["mtu_without_exemption"]) == (1, 2, 3)
+    assert month["exempt_users"] == 2
+
+
+def test_asked_for_the_mark_an_unmarked_mailchimp_event_qualifies(tmp_path: Path) -> None:
+    rows = [{"event": "Mailchimp - Sent To", "$user_id": "ann", "$source": "mailchimp"},
+            {"event": "Mailchimp - Sent To", "$user_id": "bob"}]
+    assert counted(tmp_path, rows, marked_only=True)["mtu"] == 1
+
+
+def test_system_events_make_nobody_a_tracked_user_in_any_reading(tmp_path: Path) -> None:
+    month = counted(tmp_path, [{"event": "$opt_in", "$user_id": "ann"},
+                               {"event": "$campaign_delivery", "$user_id": "bob"}])
+    assert (month["mtu"], month["mtu_without_exemption"], month["mtu_engagement_counted"]) == (0, 0, 0)
+    assert month["events"] == 2
+
+
+def test_events_without_a_user_count_as_events_alone(tmp_path: Path) -> None:
+    month = counted(tmp_path, [{"event": "Ping", "distinct_id": ""}, {"event": "Ping", "distinct_id": "undefined"}])
+    assert (month["mtu"], month["events"]) == (0, 2)
+
+
+def test_the_guardrail_bills_a_thousandth_of_the_events_rounded_up(tmp_path: Path) -> None:
+    month = counted(tmp_path, [{"event": "Ping", "$user_id": "ann", "n": n} for n in range(2001)])
+    assert (month["guardrail"], month["billable"]) == (3, 3)
+
+
+@pytest.mark.parametrize(("which", "guardrail"), [("all", 4), ("qualifying", 1), ("qualifying+opens", 2)])
+def test_which_events_the_guardrail_counts_is_a_setting(tmp_path: Path, which: str, guardrail: int) -> None:
+    rows = [{"event": name, "$user_id": "ann"} for name in (
+        "Buy", "Mailchimp - Opened Campaign", "Mailchimp - Sent To", "$opt_in")]
+    assert counted(tmp_path, rows, guardrail_events=which, events_per_user=1)["guardrail"] == guardrail
+
+
+def test_a_setting_that_does_not_exist_is_named(workspace: cs.Workspace) -> None:
+    with pytest.raises(cs.CohortsyncError, match="'some'.*qualifying"):
+        workspace.mtu(guardrail_events="some")
+
+
+def test_the_month_is_the_project_time_zones_own(tmp_path: Path) -> None:
+    last_of_october = instant("2026-11-01T03:59:59Z")
+    rows = [{"event": "Buy", "$user_id": "ann", "time": last_of_october},
+            {"event": "Buy", "$user_id": "ann", "time": last_of_october + 1}]
+    assert counted(tmp_path, rows, "America/New_York")["month"] == "2026-10"
+
+
+def test_month_bounds_follow_daylight_saving_at_the_months_edge() -> None:
+    october, november = month_bounds(instant("2026-10-01T04:00Z"), instant("2026-12-01T04:59Z"), "America/New_York")
+    assert october[2] == november[1] == instant("2026-11-01T00:00-04:00")
+    assert november[2] == instant("2026-12-01T00:00-05:00")
+    assert october[3] and november[3]
+
+
+def test_a_month_is_complete_only_when_its_first_and_last_day_are_there() -> None:
+    months = month_bounds(instant("2026-09-02T00:00Z"), instant("2026-10-30T23:59Z"), "UTC")
+    assert [month[3] for month in months] == [False, False]
