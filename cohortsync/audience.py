@@ -39,11 +39,16 @@ def people(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str)
 
 
 def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> pd.DataFrame:
-    """As ``people``, fit to be shown: ``email`` masked in place of ``address``, project and cohort added."""
+    """As ``people``, fit to be shown: ``email`` masked in place of ``address``, project and cohort added.
+
+    Ids that are addresses are masked too; ``people`` and SQL have them whole.
+    """
     frame = people(con, project, cohort)
+    for column in ("distinct_id", "canonical_id"):
+        frame[column] = emails.masked(frame[column])
     frame.insert(0, "project_id", project["project_id"])
     frame.insert(1, "cohort", cohort)
-    frame.insert(5, "email", frame.pop("address").map(emails.mask, na_action="ignore"))
+    frame.insert(5, "email", emails.masked(frame.pop("address")))
     return frame
 
 

@@ -41,12 +41,19 @@ def open_home(home: Path | str | None = None) -> Path:
     """The workspace's folder, made if need be and readable by its owner only."""
     path = Path(home).expanduser() if home else Settings().home
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.chmod(0o700)
+        private_folder(path).chmod(0o700)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be the workspace ({error.strerror}). "
                                  "Name a folder of yours with --home DIR.") from None
     return path.resolve()
+
+
+def private_folder(path: Path) -> Path:
+    """A folder, and those above it that are missing, readable by their owner only."""
+    if not path.exists():
+        private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def write_private(path: Path, content: str | bytes) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 
+import pandas as pd
 from email_validator import EmailNotValidError, validate_email
 
 ADDRESS = re.compile(r"[^\s@<>\"'(),;:]+@[^\s@<>\"'(),;:]+\.[^\s@<>\"'(),;:.]+")
@@ -37,6 +37,11 @@ def scrub(text: str) -> str:
     return ADDRESS.sub(lambda found: mask(found.group()), text)
 
 
+def masked(column: pd.Series) -> pd.Series:
+    """A column of addresses, or of ids that may be addresses, as it may be shown."""
+    return column.map(scrub, na_action="ignore").astype("str")
+
+
 def is_valid(address: str) -> bool:
     """Whether the address is well-formed; its domain is not looked up."""
     try:
@@ -44,8 +49,3 @@ def is_valid(address: str) -> bool:
     except EmailNotValidError:
         return False
     return True
-
-
-def validity(addresses: Iterable[str]) -> list[tuple[str, bool]]:
-    """Each address with whether it is well-formed."""
-    return [(address, is_valid(address)) for address in addresses]

@@ -272,6 +272,7 @@ class _Load:
                                  overwrite_or_ignore, compression zstd, compression_level 1)""")
         paths = sorted(folder.glob(f"day=*/{prefix}*.parquet"))
         for path in paths:
+            path.parent.chmod(0o700)
             path.chmod(0o600)
         self.con.execute(f"""insert into generation.event_files
             select day, concat('events/', parse_path(filename)[-2], '/', parse_filename(filename)), count(*),

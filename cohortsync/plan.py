@@ -72,13 +72,17 @@ class Plan:
         return counts["add_new"] + counts["add_existing"] + counts["remove"]
 
     def preview(self) -> pd.DataFrame:
-        """``people`` fit to be shown: addresses masked, names left out."""
-        shown = self.people[["canonical_id", "address", "word", "reason", "status", "in_segment"]].copy()
-        shown["address"] = shown["address"].map(emails.mask, na_action="ignore")
-        return shown.rename(columns={"address": "email"})
+        """``people`` fit to be shown: addresses masked, also where they are ids, names left out."""
+        return shown(self.people)[["canonical_id", "email", "word", "reason", "status", "in_segment"]]
 
     def _repr_html_(self) -> str:
         return pd.Series(self.counts, name=str(self.target)).to_frame().to_html()
+
+
+def shown(people: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a plan or an outcome with ``email`` masked in place of ``address``, names and hashes left out."""
+    masked = people.drop(columns=["member_hash", "first_name", "last_name"]).rename(columns={"address": "email"})
+    return masked.assign(canonical_id=emails.masked(masked["canonical_id"]), email=emails.masked(masked["email"]))
 
 
 def _chunks(people: int) -> int:

@@ -35,7 +35,7 @@ from cohortsync.errors import (
 )
 from cohortsync.load import required_project
 from cohortsync.mailchimp import CHUNK, Client
-from cohortsync.plan import Plan, Target, check_guards, check_unchanged, plan_people
+from cohortsync.plan import Plan, Target, check_guards, check_unchanged, plan_people, shown
 from cohortsync.sources import Progress, silent
 
 NEW_CONTACTS = ("subscribed", "pending", "transactional")
@@ -154,8 +154,7 @@ def _mirror(home: Path, client: Client, audience_id: str) -> pd.DataFrame:
     """Every member with their status, the archived by a read of their own; kept for looking at afterwards."""
     standing = [mailchimp.fetch_members(client, audience_id), mailchimp.fetch_members(client, audience_id, "archived")]
     members = pd.concat([frame for frame in standing if len(frame)] or standing[:1], ignore_index=True)
-    folder = home / "audiences" / audience_id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = config.private_folder(home / "audiences" / audience_id)
     kept = members.assign(tags=members["tags"].map(json.dumps).astype("str"), audience_id=audience_id)
     config.write_private(folder / "members.parquet", kept.astype("str").to_parquet(index=False))
     return members
@@ -225,8 +224,7 @@ def export(home: Path, cohort: str, audience_id: str, *, dry_run: bool = False, 
 @contextmanager
 def _lease(connection: dict[str, Any]) -> Iterator[None]:
     """One sync at a time per account and user of this machine; the kernel frees it with the process."""
-    folder = Path(platformdirs.user_state_dir("cohortsync")) / "leases"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = config.private_folder(Path(platformdirs.user_state_dir("cohortsync")) / "leases")
     name = hashlib.sha256(f"{connection['host']}|{connection['account_id']}".encode()).hexdigest()[:20]
     with (folder / f"{name}.lock").open("a+") as file:
         try:
@@ -446,9 +444,7 @@ class _Run:
             "receipt": receipt})
 
     def _folder(self) -> Path:
-        folder = self.home / "runs" / self.run_id
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return folder
+        return config.private_folder(self.home / "runs" / self.run_id)
 
     def _write(self, name: str, frame: pd.DataFrame) -> None:
         config.write_private(self._folder() / name, frame.to_parquet(index=False))
@@ -476,6 +472,4 @@ def outcome(home: Path, run_id: str) -> pd.DataFrame:
     file = next((folder / name for name in ("outcome.parquet", "plan.parquet") if os.path.exists(folder / name)), None)
     if file is None:
         raise BadInput(f"Run {run_id} left no table of people (it never got that far, or was cleared).")
-    frame = pd.read_parquet(file).drop(columns=["first_name", "last_name", "member_hash"])
-    frame["address"] = frame["address"].map(audience.emails.mask)
-    return frame.rename(columns={"address": "email"})
+    return shown(pd.read_parquet(file))

@@ -53,7 +53,8 @@ def test_every_id_of_every_cohort_has_the_reason_that_the_raw_lines_give(
         both: tuple[cs.Workspace, Reckoning]) -> None:
     workspace, reckoned = both
     for cohort, expected in reckoned.audience.items():
-        frame = workspace.audience(cohort)
+        with workspace.connect() as con:
+            frame = audience.people(con, workspace.project, cohort)
         assert dict(zip(frame["distinct_id"], frame["reason"], strict=True)) == expected
 
 
@@ -91,7 +92,8 @@ def test_mixpanels_documented_identity_flows_come_out_as_documented(flow: Flow, 
     workspace = cs.open(tmp_path / "home")
     workspace.init("UTC", flow.id_merge)
     workspace.load([tmp_path / "events.ndjson"], cohorts={"all": tmp_path / "ids.txt"})
-    frame = workspace.audience("all")
+    with workspace.connect() as con:
+        frame = audience.people(con, workspace.project, "all")
     clusters = frame.groupby("canonical_id")["distinct_id"].apply(set).tolist()
     assert sorted(map(sorted, clusters)) == sorted(map(sorted, flow.users))
     assert workspace.mtu()["mtu"].tolist()[-1] == flow.mtu

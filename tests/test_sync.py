@@ -1,0 +1,351 @@
+"""A cohort to a Mailchimp segment over real HTTP: what is written, what never is, and what is proven."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faulty
+import pandas as pd
+import pytest
+from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
+
+import cohortsync as cs
+from cohortsync import ledger, sandbox
+from cohortsync import mailchimp as mc
+from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError, UnsafePlan
+
+COHORT = "power-users"
+
+
+class Side:
+    """The Mailchimp side as its owner sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.client = mc.open_client(OWNER_KEY, url)
+        self.audience_id = mc.fetch_audiences(self.client)[0]["audience_id"]
+
+    def statuses(self) -> dict[str, str]:
+        frames = [mc.fetch_members(self.client, self.audience_id, status) for status in (None, "archived")]
+        return {row.member_hash: row.status for frame in frames for row in frame.itertuples()}
+
+    def tags(self) -> dict[str, list[int]]:
+        return {row.member_hash: row.tags for row in mc.fetch_members(self.client, self.audience_id).itertuples()}
+
+    def segments(self) -> dict[str, int]:
+        return {s["name"]: s["segment_id"] for s in mc.fetch_segments(self.client, self.audience_id)}
+
+    def on_segment(self, name: str = f"mixpanel_{COHORT}") -> set[str]:
+        return set(mc.fetch_segment_members(self.client, self.audience_id, self.segments()[name]))
+
+    def move(self, name: str, add: list[str], remove: list[str]) -> None:
+        self.client.send(mc.build_segment_update(self.audience_id, self.segments()[name], add, remove))
+
+
+@pytest.fixture
+def side(connected: cs.Workspace) -> Side:
+    return Side(f"http://{connected.connection['host']}")
+
+
+@pytest.fixture
+def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[tuple[cs.Workspace, faulty.Proxy, Side]]:
+    """A workspace whose way to the local Mailchimp leads through a proxy that can go wrong."""
+    seed = SAMPLE / "mailchimp_members.ndjson"
+    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)
+        yield workspace, proxy, Side(running.mailchimp_url)
+
+
+def reload(workspace: cs.Workspace, tmp_path: Path, keep: slice, cohort: str = COHORT) -> None:
+    """Load the cohort again with a part of its members."""
+    ids = workspace.sql(f"select distinct_id from cohort_members where cohort = '{cohort}' "
+                        "order by distinct_id")["distinct_id"].tolist()[keep]
+    (tmp_path / "again.json").write_text(json.dumps(ids))
+    workspace.load(cohorts={cohort: tmp_path / "again.json"})
+
+
+def whole_people(workspace: cs.Workspace, receipt: dict[str, Any]) -> pd.DataFrame:
+    return pd.read_parquet(workspace.home / "runs" / receipt["run_id"] / "outcome.parquet")
+
+
+def test_a_sync_puts_exactly_the_target_on_the_segment_and_proves_it(connected: cs.Workspace, side: Side) -> None:
+    receipt = connected.sync(COHORT, side.audience_id)
+    summary = connected.audience_summary(COHORT)
+    assert receipt["status"] == "completed"
+    assert receipt["added"] + receipt["kept"] + receipt["refused"] == summary["exportable"]
+    assert receipt["accounted"] == summary["size"]
+    people = whole_people(connected, receipt)
+    added = set(people.loc[people["outcome"] == "added", "member_hash"])
+    pending = {h for h, status in side.statuses().items() if status == "pending"}
+    assert side.on_segment() == added - pending
+    segment_id, tags = side.segments()[f"mixpanel_{COHORT}"], side.tags()
+    assert all(segment_id in tags[h] for h in added)
+
+
+def test_no_status_and_no_tag_of_anyone_already_there_changes(connected: cs.Workspace, side: Side) -> None:
+    statuses, tags = side.statuses(), side.tags()
+    connected.sync(COHORT, side.audience_id)
+    statuses_now, tags_now, own = side.statuses(), side.tags(), side.segments()[f"mixpanel_{COHORT}"]
+    assert {h: statuses_now[h] for h in statuses} == statuses
+    assert {h: [t for t in tags_now[h] if t != own] for h in tags} == tags
+
+
+def test_archived_contacts_are_never_sent(proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    archived = set(mc.fetch_members(side.client, side.audience_id, "archived")["address"].str.lower())
+    receipt = workspace.sync(COHORT, side.audience_id)
+    sent = " ".join(body.decode() for _, _, body in proxy.writes()).lower()
+    assert receipt["refusals"]["archived"] > 0
+    assert not [address for address in archived if address in sent]
+
+
+def test_a_second_sync_finds_nothing_to_change_and_writes_nothing(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    first = workspace.sync(COHORT, side.audience_id)
+    written = len(proxy.writes())
+    second = workspace.sync(COHORT, side.audience_id)
+    assert (second["added"], second["removed"], second["kept"]) == (0, 0, first["added"])
+    assert second["accounted"] == second["size"]
+    assert len(proxy.writes()) == written
+
+
+def test_a_dry_run_writes_nothing(proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    receipt = workspace.sync(COHORT, side.audience_id, dry_run=True)
+    assert receipt["status"] == "planned"
+    assert receipt["added"] > 0
+    assert proxy.writes() == []
+
+
+def test_a_sync_makes_no_more_writes_than_its_plan_says(proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    plan = workspace.plan(COHORT, side.audience_id)
+    receipt = workspace.apply(plan)
+    assert len(proxy.writes()) == plan.writes == receipt["writes"]
+
+
+def test_who_leaves_the_cohort_leaves_the_segment_and_stays_in_the_audience(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    connected.sync(COHORT, side.audience_id)
+    before, was = side.statuses(), side.on_segment()
+    reload(connected, tmp_path, slice(0, 400))
+    receipt = connected.sync(COHORT, side.audience_id)
+    assert receipt["removed"] > 0
+    assert receipt["accounted"] == receipt["size"] == 400
+    assert side.on_segment() < was
+    assert side.statuses() == before
+
+
+def test_hand_edits_on_the_segment_are_overwritten(connected: cs.Workspace, side: Side) -> None:
+    connected.sync(COHORT, side.audience_id)
+    ours = side.on_segment()
+    strangers = mc.fetch_members(side.client, side.audience_id, "subscribed")
+    stranger = strangers.loc[~strangers["member_hash"].isin(ours), "address"].iloc[0]
+    taken_off = strangers.loc[strangers["member_hash"].isin(ours), "address"].iloc[0]
+    side.move(f"mixpanel_{COHORT}", [stranger], [taken_off])
+    receipt = connected.sync(COHORT, side.audience_id)
+    assert (receipt["added"], receipt["removed"]) == (1, 1)
+    assert side.on_segment() == ours
+
+
+def test_a_renamed_segment_is_found_by_its_id(connected: cs.Workspace, side: Side) -> None:
+    connected.sync(COHORT, side.audience_id)
+    segment_id = side.segments()[f"mixpanel_{COHORT}"]
+    path = f"{mc.audience_path(side.audience_id)}/segments/{segment_id}"
+    side.client.send(mc.Request("PATCH", path, body={"name": "VIPs"}))
+    assert connected.sync(COHORT, side.audience_id)["kept"] > 0
+    assert f"mixpanel_{COHORT}" not in side.segments()
+
+
+def test_a_name_that_is_already_there_is_refused(connected: cs.Workspace, side: Side) -> None:
+    side.client.send(mc.build_segment(side.audience_id, f"mixpanel_{COHORT}"))
+    with pytest.raises(UnsafePlan, match="did not make"):
+        connected.sync(COHORT, side.audience_id)
+    assert side.on_segment() == set()
+
+
+def test_where_the_segments_name_is_not_unique_people_are_added_by_segment_call(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    reload(connected, tmp_path, slice(0, 100))
+    connected.sync(COHORT, side.audience_id)
+    own = side.segments()[f"mixpanel_{COHORT}"]
+    twin = side.client.send(mc.build_segment(side.audience_id, f"mixpanel_{COHORT}"))["id"]
+    (tmp_path / "all.json").write_bytes((SAMPLE / "cohort-power-users.json").read_bytes())
+    connected.load(cohorts={COHORT: tmp_path / "all.json"})
+    receipt = connected.sync(COHORT, side.audience_id)
+    assert receipt["accounted"] == receipt["size"] == 600
+    assert mc.fetch_segment_members(side.client, side.audience_id, twin) == {}
+    assert len(mc.fetch_segment_members(side.client, side.audience_id, own)) > 300
+
+
+def test_pending_contacts_are_proven_from_their_own_record_and_not_sent_again(
+        workspace: cs.Workspace, tmp_path: Path) -> None:
+    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+        workspace.connect_mailchimp(OWNER_KEY, "pending", running.mailchimp_url)
+        audience_id = Side(running.mailchimp_url).audience_id
+        first = workspace.sync(COHORT, audience_id)
+        second = workspace.sync(COHORT, audience_id)
+    assert first["awaiting_confirmation"] > 200
+    assert first["accounted"] == second["accounted"] == 600
+    assert (second["added"], second["writes"]) == (0, 0)
+
+
+def test_a_person_mailchimp_refuses_is_told_and_not_tried_again(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    profiles = [{"$distinct_id": f"x{n}", "$properties": {"$email": address}}
+                for n, address in enumerate(["foo@bar.com", "someone@example.com", "fine.one@harbor.example"])]
+    (tmp_path / "p.ndjson").write_text("\n".join(map(json.dumps, profiles)))
+    (tmp_path / "c.txt").write_text("x0\nx1\nx2\n")
+    connected.load(profiles=[tmp_path / "p.ndjson"], cohorts={"odd": tmp_path / "c.txt"})
+    receipt = connected.sync("odd", side.audience_id)
+    assert (receipt["added"], receipt["refused"], receipt["accounted"]) == (1, 2, 3)
+    assert receipt["refusals"] == {"looks_fake": 2}
+    again = connected.sync("odd", side.audience_id)
+    assert (again["writes"], again["refusals"]) == (0, {"rejected_before": 2})
+
+
+def test_an_approved_plan_is_refused_when_more_became_due(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    reload(connected, tmp_path, slice(0, 100))
+    plan = connected.plan(COHORT, side.audience_id)
+    (tmp_path / "all.json").write_bytes((SAMPLE / "cohort-power-users.json").read_bytes())
+    connected.load(cohorts={COHORT: tmp_path / "all.json"})
+    with pytest.raises(UnsafePlan, match="more changes"):
+        connected.apply(plan)
+    assert f"mixpanel_{COHORT}" not in side.segments()
+
+
+def test_a_cohort_that_became_empty_does_not_empty_the_segment_unless_forced(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    connected.sync(COHORT, side.audience_id)
+    (tmp_path / "none.json").write_text('{"results": [], "page": 0, "total": 0, "status": "ok"}')
+    connected.load(cohorts={COHORT: tmp_path / "none.json"})
+    with pytest.raises(UnsafePlan, match="--force"):
+        connected.sync(COHORT, side.audience_id)
+    assert connected.sync(COHORT, side.audience_id, force=True)["removed"] > 400
+    assert side.on_segment() == set()
+
+
+def fault_on(proxy: faulty.Proxy, method: str, part: str, kind: str, times: int = 1) -> None:
+    """Let the next requests of a kind go wrong."""
+    left = [times]
+
+    def fault(asked: str, path: str) -> str | None:
+        if asked == method and part in path and left[0]:
+            left[0] -= 1
+            return kind
+        return None
+
+    proxy.fault = fault
+
+
+@pytest.mark.parametrize("kind", ["429", "500", "403", "lost"])
+@pytest.mark.parametrize(("method", "part"), [("POST", "skip_duplicate"), ("POST", "/segments/"), ("GET", "/members")])
+def test_what_passes_by_itself_does_not_fail_a_sync(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], kind: str, method: str, part: str) -> None:
+    workspace, proxy, side = proxied
+    planned = workspace.plan(COHORT, side.audience_id).changes
+    fault_on(proxy, method, part, kind)
+    receipt = workspace.sync(COHORT, side.audience_id)
+    assert (receipt["status"], receipt["accounted"]) == ("completed", receipt["size"])
+    assert receipt["added"] == planned
+
+
+def test_an_answer_lost_while_the_segment_was_made_makes_no_second_one(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    fault_on(proxy, "POST", "/segments", "lost")
+    with pytest.raises(cs.CohortsyncError):
+        workspace.sync(COHORT, side.audience_id)
+    assert workspace.sync(COHORT, side.audience_id)["status"] == "completed"
+    assert [s["name"] for s in mc.fetch_segments(side.client, side.audience_id)].count(f"mixpanel_{COHORT}") == 1
+
+
+def test_a_mailchimp_that_stays_away_ends_the_run_with_a_message(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    proxy.fault = lambda method, _path: "500" if method == "POST" else None
+    with pytest.raises(ApiTransient, match="500"):
+        workspace.sync(COHORT, side.audience_id)
+    assert workspace.runs()["status"].tolist() == ["failed"]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_a_sync_that_is_killed_is_closed_and_made_good_by_the_next(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], moment: int) -> None:
+    workspace, proxy, side = proxied
+    planned = workspace.plan(COHORT, side.audience_id).changes
+
+    def fault(method: str, _path: str) -> str | None:
+        if method == "POST" and len(proxy.writes()) == moment:
+            os.kill(child.pid, signal.SIGKILL)
+            return "lost"
+        return None
+
+    proxy.fault = fault
+    command = [sys.executable, "-m", "cohortsync", "--home", str(workspace.home), "sync", COHORT,
+               "--audience", side.audience_id, "--json"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert child.wait(timeout=60) == -signal.SIGKILL
+    proxy.fault = lambda _method, _path: None
+    assert ledger.runs(workspace.home)[0]["status"] == "applying"
+    receipt = workspace.sync(COHORT, side.audience_id)
+    assert receipt["status"] == "completed"
+    assert receipt["added"] + receipt["kept"] == planned
+    assert workspace.runs()["status"].tolist() == ["completed", "interrupted"]
+
+
+def test_two_syncs_of_one_account_do_not_run_at_once(proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, _, side = proxied
+    with pytest.raises(ApiTransient, match="Another sync"):
+        workspace.sync(COHORT, side.audience_id, review=lambda _plan: workspace.sync(COHORT, side.audience_id))
+
+
+def test_a_connection_is_checked_before_it_is_kept(workspace: cs.Workspace, mailchimp: Any) -> None:
+    for key, words in ((VIEWER_KEY, "viewer"), (REVOKED_KEY, "401"), ("nonsense", "data centre")):
+        with pytest.raises((ConfigurationError, ApiFinal), match=words):
+            workspace.connect_mailchimp(key, "subscribed", mailchimp.mailchimp_url)
+    with pytest.raises(BadInput, match="'everyone'"):
+        workspace.connect_mailchimp(OWNER_KEY, "everyone", mailchimp.mailchimp_url)
+    assert workspace.connection is None
+    assert not (workspace.home / "keys.json").exists()
+
+
+def test_a_key_that_was_revoked_marks_the_connection(connected: cs.Workspace, side: Side) -> None:
+    (connected.home / "keys.json").write_text(json.dumps({connected.connection["host"]: REVOKED_KEY}))
+    with pytest.raises(ApiFinal, match="401"):
+        connected.plan(COHORT, side.audience_id)
+    assert connected.connection["status"] == "Needs attention"
+    assert "401" in connected.connection["reason"]
+
+
+def test_an_audience_that_does_not_exist_is_said(connected: cs.Workspace) -> None:
+    with pytest.raises(ApiFinal, match="404"):
+        connected.plan(COHORT, "0000000000")
+
+
+def test_no_address_and_no_key_is_left_outside_the_files_that_need_them(
+        connected: cs.Workspace, side: Side) -> None:
+    receipt = connected.sync(COHORT, side.audience_id)
+    people = whole_people(connected, receipt)
+    secrets = [*people["address"], OWNER_KEY]
+    receipt_file = connected.home / "runs" / receipt["run_id"] / "receipt.json"
+    seen = [path.read_bytes().decode("utf-8", "ignore") for path in
+            [receipt_file, *connected.home.glob("state.sqlite*")]]
+    seen += [connected.outcome(receipt["run_id"]).to_csv(), connected.audience(COHORT).to_csv(),
+             connected.plan(COHORT, side.audience_id).preview().to_csv(), connected.runs().to_csv()]
+    assert not [secret for secret in secrets for text in seen if secret in text]
+
+
+def test_everything_a_sync_leaves_is_its_owners_alone(connected: cs.Workspace, side: Side) -> None:
+    connected.sync(COHORT, side.audience_id)
+    for path in connected.home.rglob("*"):
+        if "sandbox" not in path.parts:
+            assert path.stat().st_mode & 0o077 == 0, path
