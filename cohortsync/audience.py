@@ -84,10 +84,9 @@ def id_warning(project: dict[str, Any], frame: pd.DataFrame) -> str | None:
     others = int((exported["canonical_id"] != exported["address"]).sum())
     if not others:
         return None
-    return (f"{others:,} of {len(exported):,} exportable users have a $user_id other than the address sent to "
-            "Mailchimp. In a project with Simplified ID Merge, events that come back from Mailchimp under the "
-            "address will not reach these users: each address becomes a user of its own. "
-            "Send the address as $user_id, or do not count on returned events for them.")
+    return (f"{others:,} of {len(exported):,} exportable users have a $user_id that is not the address sent to "
+            "Mailchimp. Under Simplified ID Merge, events that come back under the address become users of their "
+            "own and never reach these.")
 
 
 def _known(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> None:

@@ -6,7 +6,8 @@
     ├── StoreError             3   the workspace is missing, locked or damaged
     ├── UnsafePlan             4   a guard refused to change the audience
     ├── ApiTransient           5   the other side may answer later; nothing to mend here
-    └── ApiFinal               6   the other side said no; someone must change something there
+    ├── ApiFinal               6   the other side said no; someone must change something there
+    └── NotebookError          …   a notebook stopped; the status of what stopped it, else 1
 
 A message says what happened, with the value, and then what to do next. It never holds a key
 or a whole e-mail address. Front ends show the message of these and let anything else crash.
@@ -19,6 +20,10 @@ class CohortsyncError(Exception):
     """Base of the tree; catching it catches everything meant for a person."""
 
     exit_status = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows in place of a traceback: the message is all there is to know."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class BadInput(CohortsyncError):
@@ -49,3 +54,11 @@ class ApiFinal(CohortsyncError):
     def __init__(self, message: str, *, status: int = 0, title: str = "", detail: str = "") -> None:
         super().__init__(message)
         self.status, self.title, self.detail = status, title, detail
+
+
+class NotebookError(CohortsyncError):
+    """What the notebook had shown until it stopped is in its output file."""
+
+    def __init__(self, message: str, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

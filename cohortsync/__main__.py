@@ -1,0 +1,5 @@
+"""``python -m cohortsync`` is the command line."""
+
+from cohortsync.cli import main
+
+main()

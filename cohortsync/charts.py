@@ -1,0 +1,187 @@
+"""Plotly figures from what the workspace answers: no reading, no reckoning, nothing shown that was not given.
+
+Colours are those of Okabe and Ito, told apart by colour-blind people; every bar also carries its number.
+Backgrounds are transparent and the text is a grey that reads on white and on black.
+Source: https://jfly.uni-koeln.de/color/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from cohortsync.audience import EXPLAINED
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
+INK, GRID = "#767676", "rgba(127, 127, 127, 0.25)"
+WORDS = {
+    "add_new": ("new to the audience: added to it", BLUE),
+    "add_existing": ("in the audience: put on the segment", GREEN),
+    "keep": ("on the segment already: kept", GREY),
+    "refuse": ("refused: never added", ORANGE),
+    "remove": ("not in the cohort any more: off the segment", VERMILION),
+}
+READINGS = {
+    "mtu": ("MTU (Mailchimp events exempt)", BLUE),
+    "mtu_without_exemption": ("without the exemption", ORANGE),
+    "mtu_engagement_counted": ("opens and clicks counted", GREEN),
+}
+
+
+def plain(text: object, limit: int = 48) -> str:
+    """Text from outside as a label: no markup, no formula, not longer than ``limit``.
+
+    Plotly reads a subset of HTML in labels, and TeX between dollar signs where a page has MathJax.
+    """
+    line = " ".join(str(text).split())
+    short = line if len(line) <= limit else line[:limit - 1] + "…"
+    return escape(short, quote=False).replace("$", "&#36;")
+
+
+def reasons(summary: Mapping[str, Any]) -> go.Figure:
+    """Who of a cohort is exportable, and how many are not for each reason. Takes ``audience_summary``."""
+    if not summary.get("size"):
+        return _empty("Nobody is in this cohort.")
+    counts = summary["reasons"]
+    rows = [("in the cohort", summary["size"], GREY), (EXPLAINED["exportable"], summary["exportable"], BLUE)]
+    rows += [(EXPLAINED.get(reason, reason), count, ORANGE) for reason, count in counts.items()
+             if reason != "exportable"]
+    title = f"{plain(summary['cohort'], 32)}: {summary['exportable']:,} of {summary['size']:,} can be exported"
+    return _bars(rows, title, "ids of the cohort", of=summary["size"])
+
+
+def cohort_sizes(frame: pd.DataFrame) -> go.Figure:
+    """Each cohort's size, split into exportable and not. Takes ``cohorts()``."""
+    if frame.empty:
+        return _empty("No cohort is loaded yet.")
+    frame = frame.sort_values("size", ascending=False)
+    names = [plain(name) for name in frame["cohort"]]
+    exportable, rest = frame["exportable"].tolist(), (frame["size"] - frame["exportable"]).tolist()
+    figure = go.Figure([_bar(names, exportable, "exportable", BLUE), _bar(names, rest, "not exportable", ORANGE)])
+    figure.update_traces(textposition="auto")
+    figure.update_layout(barmode="stack")
+    return _rows(figure, names, "Cohorts and who of them can be exported", "ids of the cohort")
+
+
+def mtu(frame: pd.DataFrame) -> go.Figure:
+    """Monthly tracked users in the three readings, the guardrail beside them. Takes ``mtu()``."""
+    if frame.empty:
+        return _empty("No events are loaded yet, so there is no month to count.")
+    figure = go.Figure([_column(frame, column, name, colour) for column, (name, colour) in READINGS.items()])
+    figure.add_scatter(x=_months(frame), y=frame["guardrail"].tolist(), name="guardrail",
+                       mode="markers", marker={"symbol": "line-ew", "size": 60, "color": VERMILION,
+                                               "line": {"width": 3, "color": VERMILION}},
+                       text=_numbers(frame["guardrail"]), hovertemplate="%{x}: %{text}")
+    figure.update_layout(barmode="group")
+    return _columns(figure, "Monthly tracked users", "users per month")
+
+
+def exempt(frame: pd.DataFrame) -> go.Figure:
+    """Users a month whom the Mailchimp exemption keeps off the bill. Takes ``mtu()``."""
+    if frame.empty:
+        return _empty("No events are loaded yet, so nobody is exempt.")
+    figure = go.Figure(_column(frame, "exempt_users", "exempt users", PURPLE))
+    return _columns(figure, "Users tracked only by exempt Mailchimp events", "users per month")
+
+
+def plan(counts: Mapping[str, int]) -> go.Figure:
+    """How many people a plan adds, keeps, refuses and removes. Takes ``Plan.counts``."""
+    if not sum(counts.values()):
+        return _empty("The plan concerns nobody.")
+    rows = [(name, counts.get(word, 0), colour) for word, (name, colour) in WORDS.items()]
+    return _bars(rows, "What the sync does to people", "people")
+
+
+def proof(receipt: Mapping[str, Any]) -> go.Figure:
+    """What became of every id of the cohort, the unproven last. Takes a run's receipt."""
+    size = receipt.get("size", 0)
+    if not size:
+        return _empty("Nobody is in this cohort.")
+    planned = receipt["status"] == "planned"
+    would = "would be " if planned else ""
+    rows = [(f"{would}added", receipt["added"], BLUE), (f"{would}kept", receipt["kept"], GREEN),
+            (f"{would}refused", receipt["refused"], ORANGE)]
+    rows += [(f"not exported: {EXPLAINED.get(reason, reason)}", count, GREY)
+             for reason, count in receipt["excluded"].items()]
+    if not planned:
+        rows.append(("unproven", size - sum(count for _, count, _ in rows), VERMILION))
+    return _bars(rows, _proof_title(receipt), "ids of the cohort", of=size)
+
+
+def _proof_title(receipt: Mapping[str, Any]) -> str:
+    cohort, size = plain(receipt["cohort"], 32), receipt["size"]
+    if receipt["status"] == "planned":
+        return f"{cohort}: planned for {size:,} ids, nothing was written"
+    return f"{cohort}: {receipt['accounted']:,} of {size:,} ids accounted for ({plain(receipt['status'])})"
+
+
+def _bars(rows: Sequence[tuple[str, int, str]], title: str, unit: str, of: int = 0) -> go.Figure:
+    """One horizontal bar per (name, count, colour), in the order given; shares where ``of`` is the whole."""
+    names, counts, colours = [plain(name, 60) for name, _, _ in rows], [n for _, n, _ in rows], [c for *_, c in rows]
+    labels = [f"{n:,} ({n / of:.1%})" if of else f"{n:,}" for n in counts]
+    bar = _bar(names, counts, unit, colours, labels).update(textposition="outside")
+    return _rows(go.Figure(bar), names, title, unit, legend=False)
+
+
+def _bar(names: list[str], counts: list[int], series: str, colour: str | list[str],
+         labels: list[str] | None = None) -> go.Bar:
+    labels = labels or _numbers(counts)
+    return go.Bar(x=counts, y=list(range(len(names))), name=series, orientation="h", marker_color=colour,
+                  text=labels, hovertext=[f"{name}: {n}" for name, n in zip(names, labels, strict=True)],
+                  hoverinfo="text", cliponaxis=False)
+
+
+def _rows(figure: go.Figure, names: list[str], title: str, unit: str, legend: bool = True) -> go.Figure:
+    """Horizontal bars at positions 0, 1, …: names as ticks, so that equal names stay two bars."""
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", title="",
+                        showgrid=False, zeroline=False, automargin=True, ticklabelstandoff=6)
+    figure.update_xaxes(title=unit, rangemode="tozero", gridcolor=GRID, zerolinecolor=GRID, tickformat=",d",
+                        automargin=True)
+    return _dress(figure, title, 150 + 34 * len(names), legend)
+
+
+def _column(frame: pd.DataFrame, column: str, name: str, colour: str) -> go.Bar:
+    """One bar a month; a month whose events do not reach from its first to its last day is hatched."""
+    complete = frame["complete"].tolist()
+    return go.Bar(x=_months(frame), y=frame[column].tolist(), name=name, text=_numbers(frame[column]),
+                  textposition="outside", cliponaxis=False, hovertemplate="%{x}: %{text}",
+                  marker={"color": colour, "opacity": [1.0 if whole else 0.55 for whole in complete],
+                          "pattern": {"shape": ["" if whole else "/" for whole in complete]}})
+
+
+def _months(frame: pd.DataFrame) -> list[str]:
+    return [plain(month) + ("" if whole else "<br><b>incomplete</b>")
+            for month, whole in zip(frame["month"], frame["complete"], strict=True)]
+
+
+def _columns(figure: go.Figure, title: str, unit: str) -> go.Figure:
+    figure.update_xaxes(type="category", title="month of the project's time zone", showgrid=False)
+    figure.update_yaxes(title=unit, rangemode="tozero", gridcolor=GRID, zerolinecolor=GRID, tickformat=",d",
+                        automargin=True)
+    return _dress(figure, title, 420, legend=len(figure.data) > 1)
+
+
+def _numbers(counts: Sequence[int] | pd.Series) -> list[str]:
+    return [f"{count:,}" for count in counts]
+
+
+def _dress(figure: go.Figure, title: str, height: int, legend: bool = False) -> go.Figure:
+    figure.update_layout(title={"text": title, "x": 0, "pad": {"l": 10}, "font": {"size": 15}}, height=height,
+                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+                         showlegend=legend, font={"color": INK}, paper_bgcolor="rgba(0,0,0,0)",
+                         plot_bgcolor="rgba(0,0,0,0)",
+                         margin={"l": 10, "r": 70, "t": 90 if legend else 60, "b": 10})
+    return figure
+
+
+def _empty(message: str) -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = go.Figure()
+    figure.add_annotation(text=message, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False,
+                          font={"size": 16, "color": INK})
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return _dress(figure, "", 200)

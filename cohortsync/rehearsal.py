@@ -1,0 +1,162 @@
+"""The main job on a user's own machine: the local Mailchimp a workspace rehearses with, the demo, the app."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import requests
+
+from cohortsync import runs, sandbox
+from cohortsync.config import bundled, load_key, private_folder
+from cohortsync.errors import BadInput, CohortsyncError
+from cohortsync.sources import Progress
+from cohortsync.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Exports:
+    """The files of one project, with what only its owner knows about it."""
+
+    events: list[Path]
+    profiles: list[Path]
+    cohorts: Mapping[str, Path]
+    timezone: str
+    id_merge: str
+    project_id: str = "local"
+    members: Path | None = field(default=None, metadata={"help": "contacts the local Mailchimp starts with"})
+
+
+def sample() -> Exports:
+    """The invented product that ships with cohortsync; see data/README.md."""
+    folder = bundled("data") / "sample"
+    cohorts = {path.name.split(".")[0].removeprefix("cohort-"): path for path in sorted(folder.glob("cohort-*"))}
+    return Exports(sorted(folder.glob("events-*")), sorted(folder.glob("profiles*")), cohorts,
+                   "America/New_York", "simplified", "sample", folder / "mailchimp_members.ndjson")
+
+
+@contextmanager
+def local_mailchimp(workspace: Workspace, seed: Path | None = None) -> Iterator[str]:
+    """The local Mailchimp of a workspace, at the address it is connected to; one that runs already is used."""
+    connection = workspace.connection
+    if connection and not connection["rehearsal"]:
+        raise BadInput(f"{workspace.home} is connected to the real account {connection['account_name']}. "
+                       "Rehearse in another workspace: --home DIR.")
+    if connection and _answers(f"http://{connection['host']}"):
+        yield f"http://{connection['host']}"
+        return
+    port = int(connection["host"].rpartition(":")[2]) if connection else 0
+    port = port if _is_free(port) else 0
+    with sandbox.start(workspace.home / "sandbox", mailchimp_port=port, seed=seed) as running:
+        if connection and running.port != port:
+            _follow(workspace, connection, running.mailchimp_url)
+        yield running.mailchimp_url
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _follow(workspace: Workspace, connection: dict[str, Any], url: str) -> None:
+    """Connect again where the local Mailchimp had to move because something else took its port."""
+    key = load_key(workspace.home, connection["host"])
+    if key:
+        workspace.connect_mailchimp(key, connection["new_contacts"], url)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/3.0/ping", timeout=2, auth=("ping", "0" * 32 + "-us6")).ok
+    except requests.RequestException:
+        return False
+
+
+def demo(workspace: Workspace, exports: Exports, say: Any, progress: Progress) -> None:
+    """Load, reckon, sync to the local Mailchimp, prove, run the notebooks. ``say`` shows a title and a value."""
+    before = workspace.project
+    if before and before["project_id"] != exports.project_id:
+        raise BadInput(f"{workspace.home} already holds project {before['project_id']}; the demo would mix it with "
+                       f"{exports.project_id}. Name an empty folder with --home DIR.")
+    workspace.init(exports.timezone, exports.id_merge, exports.project_id)
+    with local_mailchimp(workspace, exports.members) as url:
+        say("Local Mailchimp", f"{url} (real HTTP, invented people; nothing is mailed)")
+        say("Load", workspace.load(exports.events, exports.profiles, exports.cohorts, progress))
+        say("Cohorts", workspace.cohorts())
+        for cohort in exports.cohorts:
+            say(f"Who of {cohort} can be exported", workspace.audience_summary(cohort))
+        say("MTU by month", workspace.mtu())
+        synced = largest(workspace) if exports.cohorts else None
+        if synced:
+            _sync_one(workspace, url, synced, say, progress)
+        say("Notebooks", _run_notebooks(workspace, synced, progress))
+
+
+def largest(workspace: Workspace) -> str:
+    """The cohort with the most exportable users."""
+    return str(workspace.cohorts().sort_values(["exportable", "cohort"], ascending=[False, True])["cohort"].iloc[0])
+
+
+def _sync_one(workspace: Workspace, url: str, cohort: str, say: Any, progress: Progress) -> None:
+    key = f"{secrets.token_hex(16)}-us6"
+    connected = workspace.connect_mailchimp(key, "subscribed", url)
+    plan = workspace.plan(cohort, connected["audiences"][0]["audience_id"], progress)
+    say(f"Plan for {cohort}", plan)
+    if not plan.changes:
+        say("Nothing to change", f"{plan.counts['keep']:,} people are on the segment already, as the cohort has them.")
+    say("Proof", workspace.apply(plan, progress=progress))
+
+
+def _run_notebooks(workspace: Workspace, cohort: str | None, progress: Progress) -> list[Path]:
+    """The executed notebooks; without a cohort there is only MTU to report."""
+    folder = private_folder(workspace.home / "runs" / f"notebooks-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    chosen = {"01_explore_cohort": {"cohort": cohort}, "02_mtu_report": {}, "03_sync_cohort": {"cohort": cohort}}
+    names = list(chosen) if cohort else ["02_mtu_report"]
+    for name in names:
+        runs.execute_notebook(name, folder / f"{name}.ipynb", chosen[name], workspace.home, progress)
+    return [folder / f"{name}.ipynb" for name in names]
+
+
+def app(workspace: Workspace, port: int) -> None:
+    """Serve the app on this machine until it is stopped, with the local Mailchimp if the workspace rehearses."""
+    signal.signal(signal.SIGTERM, _stop)
+    connection = workspace.connection
+    if connection and connection["rehearsal"]:
+        with local_mailchimp(workspace):
+            _streamlit(workspace, port)
+    else:
+        _streamlit(workspace, port)
+
+
+def _stop(_signal: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _streamlit(workspace: Workspace, port: int) -> None:
+    """Run Streamlit as a child and take it along when this process is told to stop."""
+    script = bundled("app.py")
+    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port),
+               "--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    child = subprocess.Popen(command, env={**os.environ, "COHORTSYNC_HOME": str(workspace.home)},
+                             stdin=subprocess.DEVNULL)
+    try:
+        if child.wait():
+            raise CohortsyncError(f"The app stopped with status {child.returncode}; its words stand above.")
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait(timeout=20)
