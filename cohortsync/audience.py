@@ -43,12 +43,9 @@ def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str
 
     Ids that are addresses are masked too; ``people`` and SQL have them whole.
     """
-    frame = people(con, project, cohort)
-    for column in ("distinct_id", "canonical_id"):
-        frame[column] = emails.masked(frame[column])
+    frame = emails.masked(people(con, project, cohort))
     frame.insert(0, "project_id", project["project_id"])
     frame.insert(1, "cohort", cohort)
-    frame.insert(5, "email", emails.masked(frame.pop("address")))
     return frame
 
 

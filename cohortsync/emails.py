@@ -37,9 +37,13 @@ def scrub(text: str) -> str:
     return ADDRESS.sub(lambda found: mask(found.group()), text)
 
 
-def masked(column: pd.Series) -> pd.Series:
-    """A column of addresses, or of ids that may be addresses, as it may be shown."""
-    return column.map(scrub, na_action="ignore").astype("str")
+def masked(people: pd.DataFrame) -> pd.DataFrame:
+    """A table of people as it may be shown: ``address`` becomes a masked ``email``, ids that are addresses too."""
+    shown = people.rename(columns={"address": "email"})
+    shown["email"] = shown["email"].map(mask, na_action="ignore").astype("str")
+    for column in shown.columns.intersection(["distinct_id", "canonical_id"]):
+        shown[column] = shown[column].map(scrub, na_action="ignore").astype("str")
+    return shown
 
 
 def is_valid(address: str) -> bool:

@@ -81,8 +81,7 @@ class Plan:
 
 def shown(people: pd.DataFrame) -> pd.DataFrame:
     """Rows of a plan or an outcome with ``email`` masked in place of ``address``, names and hashes left out."""
-    masked = people.drop(columns=["member_hash", "first_name", "last_name"]).rename(columns={"address": "email"})
-    return masked.assign(canonical_id=emails.masked(masked["canonical_id"]), email=emails.masked(masked["email"]))
+    return emails.masked(people.drop(columns=["member_hash", "first_name", "last_name"]))
 
 
 def _chunks(people: int) -> int:

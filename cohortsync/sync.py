@@ -261,7 +261,7 @@ class _Run:
     def apply(self, plan_again: Callable[[], Plan]) -> dict[str, Any]:
         """Send until everything was answered, at most three rounds, then prove."""
         self._write("plan.parquet", self.plan.people)
-        self._record("applying", {})
+        self._record("applying", self._receipt("applying"))
         first = self.plan
         try:
             for _ in range(ROUNDS):

@@ -19,8 +19,8 @@ from cohortsync.plan import Plan
 from cohortsync.sources import Progress, silent
 
 ID_MERGES = ("simplified", "original")
-RUN_COLUMNS = ["run_id", "cohort", "audience_name", "status", "added", "kept", "removed", "refused", "requests",
-               "accounted", "size", "started_at", "finished_at", "rehearsal"]
+RUN_COLUMNS = ["run_id", "cohort", "target", "audience_name", "status", "added", "kept", "removed", "refused",
+               "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
 
 
 @dataclass(frozen=True)
