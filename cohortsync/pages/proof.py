@@ -1,0 +1,54 @@
+"""The proof of one run, as Export shows it right after a sync and Runs at any time later."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+import cohortsync as cs
+from cohortsync.pages import frame
+
+MEANINGS = {
+    "added": "put on the cohort's segment in Mailchimp",
+    "kept": "on the segment already",
+    "removed": "taken off the segment; they stay in the audience",
+    "refused": "may not be mailed, so never added",
+    "accounted": "ids of the cohort whose outcome was read back from Mailchimp, or who were never exportable",
+}
+OUTCOME = {"email": "E-mail", "canonical_id": "User", "outcome": "Outcome", "reason": "Why",
+           "status": "In the audience before"}
+
+
+def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
+    """Counts, what they add up to, the figure, the receipt to keep, and everyone's outcome, masked."""
+    st.subheader("The proof")
+    st.markdown(f"**{frame.plain(receipt['cohort'])}** → **{frame.plain(receipt['target'])}**")
+    _verdict(receipt)
+    for column, (word, meaning) in zip(st.columns(len(MEANINGS)), MEANINGS.items(), strict=True):
+        column.metric(word.capitalize(), f"{receipt[word]:,}", help=meaning, border=True)
+    if refusals := receipt.get("refusals"):
+        st.caption("Refused: " + ", ".join(f"{count:,} {frame.plain(reason)}" for reason, count in refusals.items()))
+    frame.figure(cs.charts.proof(receipt), "proof_figure")
+    st.download_button("Download the receipt", json.dumps(receipt, indent=2), f"receipt-{receipt['run_id']}.json",
+                       "application/json", help="Counts and names of places; no addresses.", on_click="ignore",
+                       icon=":material/download:")
+    with frame.told():
+        outcome = workspace.outcome(receipt["run_id"])
+    outcome["status"] = outcome["status"].fillna("not in it")
+    frame.show(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome})
+
+
+def _verdict(receipt: dict[str, Any]) -> None:
+    accounted = f"{receipt['accounted']:,} of {receipt['size']:,} ids of the cohort accounted for"
+    waiting = receipt.get("awaiting_confirmation")
+    if receipt["status"] == "completed":
+        st.success(f"**Proven by reading back:** {accounted}, in {receipt['requests']} requests"
+                   + (f"; {waiting:,} still have to say yes" if waiting else "."), icon=":material/verified:")
+    elif receipt["status"] == "planned":
+        st.info("**A dry run:** nothing was sent. The counts say what would have happened.",
+                icon=":material/edit_note:")
+    else:
+        st.error(f"**{receipt['status'].capitalize()}:** {accounted}. {frame.plain(receipt.get('error', ''))}",
+                 icon=":material/error:")

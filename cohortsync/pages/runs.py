@@ -1,0 +1,42 @@
+"""Runs: what was done, when, and the proof of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from cohortsync.pages import frame, proof
+
+SAID = {"planned": "Dry run", "applying": "Under way", "completed": "Completed", "incomplete": "Incomplete",
+        "failed": "Failed", "interrupted": "Interrupted"}
+COUNTS = ["added", "kept", "removed", "refused", "accounted", "size"]
+
+
+def line(run: Mapping[Any, Any]) -> str:
+    """A run in one line: how it ended, when, and what it changed."""
+    status = SAID.get(run["status"], run["status"])
+    return f"{status} · {frame.ago(run['started_at'])} · {run['added']:,} added · {run['removed']:,} removed"
+
+
+workspace = frame.start("Runs", "Every sync, with what Mailchimp held afterwards.")
+with frame.told():
+    table = workspace.runs()
+if table.empty:
+    frame.ask_for("No run yet. Connect Mailchimp, then plan and sync a cohort on the Export page.",
+                  "See what is still to set up")
+table[COUNTS] = table[COUNTS].fillna(0).astype("int64")
+runs = {run["run_id"]: run for run in table.to_dict("records")}
+overview = table.assign(run=[line(run) for run in runs.values()],
+                        proven=[f"{run['accounted']:,} of {run['size']:,}" for run in runs.values()])
+st.dataframe(overview[["run", "cohort", "audience_name", "proven"]].set_axis(["Run", "Cohort", "Audience", "Proven"],
+                                                                            axis="columns"), hide_index=True)
+chosen = frame.choose("Look at", list(runs), "run", lambda run: f"{runs[run]['cohort']} · {line(runs[run])} ({run})")
+with frame.told():
+    receipt = workspace.receipt(chosen)
+if "size" in receipt:
+    proof.show(workspace, receipt)
+else:
+    st.info(f"{SAID[runs[chosen]['status']]}: this run has no proof. The next sync of the cohort starts from what "
+            "Mailchimp really holds.", icon=":material/hourglass:")

@@ -1,0 +1,278 @@
+"""The app's pages, used as a user uses them, on real workspaces and a real local Mailchimp."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
+from streamlit.testing.v1 import AppTest
+
+import cohortsync as cs
+from cohortsync import config, ledger, sandbox
+from cohortsync.pages import frame
+
+ROOT = Path(__file__).parent.parent
+OTHER_PAGES = ("cohorts", "export", "mtu", "runs")
+Visit = Callable[..., AppTest]
+WORDS_ON_A_PAGE = ("title", "subheader", "caption", "markdown", "info", "warning", "error", "success")
+
+
+@pytest.fixture
+def visit(monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """Open the app on a workspace, at one of its pages."""
+    def open_at(page: str, home: Path, **query: str) -> AppTest:
+        monkeypatch.setenv("COHORTSYNC_HOME", str(home))
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+        if page != "connect":
+            app.switch_page(f"cohortsync/pages/{page}.py")
+        app.query_params.update(query)
+        return app.run()
+    return open_at
+
+
+def read(app: AppTest) -> str:
+    """Everything on the page that is words, as it reads."""
+    assert not app.exception, app.exception
+    return "\n".join(str(e.value) for kind in WORDS_ON_A_PAGE for e in getattr(app, kind)).replace("\\", "")
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def field(fields: Any, label: str) -> Any:
+    return next(f for f in fields if f.label.startswith(label))
+
+
+def planned(app: AppTest, cohort: str = "power-users") -> AppTest:
+    field(app.selectbox, "Cohort").set_value(cohort).run()
+    return press(app, "Plan")
+
+
+@pytest.mark.parametrize("page", OTHER_PAGES)
+def test_an_empty_workspace_says_what_to_do_next(page: str, tmp_path: Path, visit: Visit) -> None:
+    app = visit(page, tmp_path)
+    assert "Not connected" in read(app)
+    assert app.info[1].value.startswith(("Nothing to show yet", "To export, connect", "No run yet"))
+    assert len(app.page_link) == 1
+
+
+def test_a_new_user_says_what_the_project_is_and_loads_files(tmp_path: Path, visit: Visit) -> None:
+    app = visit("connect", tmp_path)
+    assert "Start here" in read(app)
+    field(app.selectbox, "Time zone").set_value("America/New_York")
+    press(app, "Save the project")
+    assert "**Time zone** America/New_York" in read(app)
+    cohort = SAMPLE / "cohort-trial-ending.csv"
+    field(app.file_uploader, "Profiles").set_value([("profiles.ndjson.gz", (SAMPLE / "profiles.ndjson.gz").read_bytes(),
+                                                     "application/gzip")])
+    field(app.file_uploader, "Cohorts").set_value([(cohort.name, cohort.read_bytes(), "text/csv")]).run()
+    assert field(app.text_input, "Name of the cohort").value == "trial-ending"
+    press(app, "Load")
+    assert "Loaded 2 files" in read(app)
+    assert cs.open(tmp_path).cohorts()["cohort"].tolist() == ["trial-ending"]
+
+
+def test_a_file_that_is_not_what_it_says_is_one_clear_message(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("connect", workspace.home)
+    field(app.file_uploader, "Events").set_value([("notes.gz", b"\x1f\x8bnot really", "application/gzip")]).run()
+    press(app, "Load")
+    assert app.error[0].value.replace("\\", "").startswith("notes.gz ")
+    assert metrics(app)["Cohorts"] == "3"
+
+
+def test_cohorts_shows_who_is_exportable_and_why_the_rest_is_not(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("cohorts", workspace.home)
+    field(app.selectbox, "Cohort").set_value("power-users").run()
+    summary = workspace.audience_summary("power-users")
+    assert metrics(app)["In the cohort"] == f"{summary['size']:,}"
+    assert metrics(app)["Exportable"] == f"{summary['exportable']:,}"
+    assert summary["warning"] in read(app)
+    assert app.dataframe[0].value["Ids"].sum() == summary["size"]
+
+
+def test_people_can_be_narrowed_to_a_reason(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("cohorts", workspace.home)
+    app.multiselect[0].set_value(["no_profile"]).run()
+    assert set(app.dataframe[1].value["Why"]) == {"anonymous: no profile with a property"}
+
+
+def test_a_link_can_name_the_cohort(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("cohorts", workspace.home, cohort="trial-ending")
+    assert field(app.selectbox, "Cohort").value == "trial-ending"
+
+
+def test_no_page_shows_a_whole_address(connected: cs.Workspace, visit: Visit) -> None:
+    with connected.connect() as con:
+        known = {address.lower() for (address,) in con.execute("select address from addresses").fetchall()
+                 if "@" in address or " at " in address}
+    export = press(planned(visit("export", connected.home)), "Sync now")
+    pages = [visit("cohorts", connected.home), planned(visit("export", connected.home)), export,
+             visit("runs", connected.home)]
+    shown = " ".join(read(app) + " ".join(d.value.to_csv() for d in app.dataframe) for app in pages).lower()
+    assert len(known) > 1000
+    assert not [address for address in known if address in shown]
+
+
+def test_mtu_shows_the_readings_and_says_which_month_is_incomplete(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("mtu", workspace.home)
+    table = app.dataframe[0].value
+    assert table["MTU"].tolist() == workspace.mtu()["mtu"].tolist()
+    assert "Incomplete: 2026-11" in read(app)
+
+
+def test_the_marker_option_counts_more_people(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("mtu", workspace.home)
+    before = app.dataframe[0].value["MTU"].sum()
+    app.toggle[0].set_value(True).run()
+    assert app.dataframe[0].value["MTU"].sum() == workspace.mtu(marked_only=True)["mtu"].sum() > before
+
+
+def test_a_key_connects_and_is_forgotten_by_the_page(workspace: cs.Workspace, mailchimp: Any, visit: Visit) -> None:
+    app = visit("connect", workspace.home)
+    field(app.text_input, "API key").set_value(OWNER_KEY)
+    field(app.text_input, "Local address").set_value(mailchimp.mailchimp_url)
+    field(app.radio, "People who are new").set_value("pending")
+    press(app, "Connect")
+    assert "LOCAL REHEARSAL" in read(app)
+    assert "new contacts become **pending**" in read(app)
+    assert app.dataframe[0].value["Audience"].tolist()
+    assert OWNER_KEY not in str(app.session_state)
+    assert field(app.text_input, "API key").value == ""
+
+
+def test_what_new_contacts_become_has_to_be_chosen(workspace: cs.Workspace, mailchimp: Any, visit: Visit) -> None:
+    app = visit("connect", workspace.home)
+    field(app.text_input, "API key").set_value(OWNER_KEY)
+    field(app.text_input, "Local address").set_value(mailchimp.mailchimp_url)
+    press(app, "Connect")
+    assert "Choose what people who are new" in read(app)
+    assert workspace.connection is None
+
+
+def test_a_viewers_key_is_refused_with_what_to_do(workspace: cs.Workspace, mailchimp: Any, visit: Visit) -> None:
+    app = visit("connect", workspace.home)
+    field(app.text_input, "API key").set_value(VIEWER_KEY)
+    field(app.text_input, "Local address").set_value(mailchimp.mailchimp_url)
+    field(app.radio, "People who are new").set_value("subscribed")
+    press(app, "Connect")
+    assert "The key belongs to a viewer" in read(app)
+    assert "Not connected" in read(app)
+
+
+def test_a_key_revoked_since_shows_as_needs_attention_on_every_page(connected: cs.Workspace, visit: Visit) -> None:
+    config.save_key(connected.home, connected.connection["host"], REVOKED_KEY)
+    assert "Needs attention" in read(press(visit("connect", connected.home), "Check again"))
+    assert "Needs attention" in read(visit("mtu", connected.home))
+
+
+def test_a_plan_is_shown_before_anything_is_sent(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    counts = metrics(app)
+    exportable = connected.audience_summary("power-users")["exportable"]
+    assert sum(int(counts[w].replace(",", "")) for w in ("Add new", "Add existing", "Keep", "Refuse")) == exportable
+    assert "LOCAL REHEARSAL" in read(app)
+    assert connected.runs().empty
+
+
+def test_sync_now_ends_in_a_proof(connected: cs.Workspace, visit: Visit) -> None:
+    app = press(planned(visit("export", connected.home)), "Sync now")
+    run = connected.runs().iloc[0]
+    assert "Proven by reading back" in read(app)
+    assert metrics(app)["Added"] == f"{run['added']:,}"
+    assert metrics(app)["Accounted"] == f"{run['size']:,}"
+
+
+def test_another_cohort_drops_the_plan(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    field(app.selectbox, "Cohort").set_value("trial-ending").run()
+    assert "Sync now" not in [button.label for button in app.button]
+
+
+def test_a_real_audience_is_written_only_after_its_name_was_typed(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    plan = app.session_state["approved"]
+    real = dataclasses.replace(plan, target=dataclasses.replace(plan.target, rehearsal=False))
+    app.session_state["approved"] = real
+    app.run()
+    assert field(app.button, "Sync now").disabled
+    field(app.text_input, "This changes a real audience").set_value("something else").run()
+    assert field(app.button, "Sync now").disabled
+    field(app.text_input, "This changes a real audience").set_value(plan.target.audience_name).run()
+    assert not field(app.button, "Sync now").disabled
+
+
+def test_the_banner_names_a_real_account(workspace: cs.Workspace, visit: Visit) -> None:
+    ledger.record_connection(workspace.home, {
+        "kind": "mailchimp", "account_id": "a1", "account_name": "Tally *Ltd*", "role": "owner", "rehearsal": 0,
+        "host": "us6.api.mailchimp.com", "base_url": "https://us6.api.mailchimp.com/3.0",
+        "new_contacts": "pending", "status": "Connected", "reason": ""})
+    app = visit("cohorts", workspace.home)
+    assert "REAL ACCOUNT · Tally *Ltd*" in read(app)
+    assert r"Tally \*Ltd\*" in app.error[0].value
+
+
+def test_a_guard_that_stops_a_sync_says_so(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    plan = app.session_state["approved"]
+    app.session_state["approved"] = dataclasses.replace(plan, people=plan.people.head(10))
+    press(app, "Sync now")
+    assert "more changes became due" in read(app)
+
+
+def test_a_mailchimp_that_is_down_is_said_in_words(workspace: cs.Workspace, tmp_path: Path, visit: Visit) -> None:
+    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
+    assert "Mailchimp did not answer" in read(visit("export", workspace.home))
+    assert "Mailchimp did not answer" in read(press(visit("connect", workspace.home), "Check again"))
+
+
+def test_runs_tells_each_run_in_a_line_and_shows_its_proof(connected: cs.Workspace, visit: Visit) -> None:
+    audience_id = connected.check_mailchimp()["audiences"][0]["audience_id"]
+    receipt = connected.sync("trial-ending", audience_id)
+    app = visit("runs", connected.home)
+    line = app.dataframe[0].value["Run"][0]
+    assert line == f"Completed · just now · {receipt['added']} added · 0 removed"
+    assert "Proven by reading back" in read(app)
+
+
+def test_a_run_that_was_cut_off_is_told_as_such(workspace: cs.Workspace, visit: Visit) -> None:
+    ledger.record_run(workspace.home, {
+        "run_id": "20261101T000000Z-abc123", "project_id": "local", "cohort": "power-users", "account_id": "a1",
+        "audience_id": "abc", "audience_name": "Newsletter", "rehearsal": 1, "status": "interrupted",
+        "started_at": ledger.now(), "finished_at": None, "receipt": {}})
+    assert "this run has no proof" in read(visit("runs", workspace.home))
+
+
+def test_names_from_outside_stay_text(tmp_path: Path, visit: Visit) -> None:
+    workspace = cs.open(tmp_path / "home")
+    workspace.init("UTC", "simplified")
+    ids, hostile = tmp_path / "ids.txt", "**bold** <script>alert(1)</script> [x](http://evil.example) :red[y] $z$"
+    ids.write_text("nobody\n")
+    workspace.load(cohorts={hostile: ids})
+    app = visit("cohorts", workspace.home)
+    assert field(app.selectbox, "Cohort").value == hostile
+    read(app)
+    assert frame.plain("**b** <i> [x](y) $z$") == r"\*\*b\*\* \<i\> \[x\]\(y\) \$z\$"
+    assert "www." not in frame.plain("www.evil.example") + frame.plain("http://www.evil.example")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", " =1"])
+def test_a_csv_holds_no_formula(cell: str) -> None:
+    assert f"'{cell}" in frame.csv(pd.DataFrame({"name": [cell]})).decode()
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(5, "just now"), (60, "1 minute ago"), (7300, "2 hours ago"),
+                                                (90000, "1 day ago")])
+def test_an_instant_is_told_as_how_long_ago(seconds: int, words: str) -> None:
+    instant = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=seconds)
+    assert frame.ago(instant.isoformat()) == words

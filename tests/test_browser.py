@@ -1,0 +1,192 @@
+"""The app in a real browser: a rehearsal from the key to the proof, and nothing that leaves this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import OWNER_KEY, SAMPLE
+
+import cohortsync as cs
+from cohortsync import sandbox
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ROOT = Path(__file__).parent.parent
+LOOPBACK = ("127.0.0.1", "localhost")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+def chromium() -> str | None:
+    """The browser to use: ``COHORTSYNC_CHROMIUM``, else one where browsers usually are."""
+    named = [os.environ.get("COHORTSYNC_CHROMIUM")]
+    on_path = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    usual = ["/usr/bin/chromium", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+             "/Applications/Chromium.app/Contents/MacOS/Chromium"]
+    return next((path for path in [*named, *on_path, *usual] if path and Path(path).exists()), None)
+
+
+CHROMIUM = chromium()
+PICTURES = os.environ.get("COHORTSYNC_PICTURES")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium found; `make browser` installs Debian's, or name yours with "
+                                            "COHORTSYNC_CHROMIUM"),
+]
+
+
+@pytest.fixture
+def home(sample: Path, tmp_path: Path) -> Path:
+    """The workspace that the app is opened on."""
+    return Path(shutil.copytree(sample, tmp_path / "home"))
+
+
+@pytest.fixture
+def mailchimp_url(tmp_path: Path) -> Iterator[str]:
+    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+        yield running.mailchimp_url
+
+
+@pytest.fixture
+def app_url(home: Path, tmp_path: Path) -> Iterator[str]:
+    """The app as a user starts it, as a process of its own on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
+    with (tmp_path / "app.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "COHORTSYNC_HOME": str(home)},
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the app did not start")
+
+
+class Visit:
+    """One user with one browser: where they are, what they asked the network for, what went wrong."""
+
+    def __init__(self, page: playwright.Page, pictures: Path) -> None:
+        self.page, self.pictures = page, pictures
+        self.hosts: set[str | None] = set()
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _listen(self, message: playwright.ConsoleMessage) -> None:
+        """Note errors; Streamlit looks for itself below a page's own address first, and finds nothing there."""
+        if message.type == "error" and "/_stcore/" not in message.location["url"]:
+            self.complaints.append(f"{message.text} {message.location['url']}")
+
+    def go_to(self, name: str) -> None:
+        self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+        self.page.get_by_role("heading", name=name, level=1).wait_for()
+
+    def sees(self, text: str | re.Pattern[str]) -> None:
+        self.page.get_by_text(text).first.wait_for()
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def metric(self, label: str) -> str:
+        shown = self.page.get_by_test_id("stMetric").filter(has_text=re.compile(f"^{label}"))
+        return shown.get_by_test_id("stMetricValue").first.inner_text()
+
+    def picture(self, name: str) -> None:
+        """Keep what the user sees once it has come to rest, from the top, the mouse out of the way."""
+        playwright.expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        self.page.mouse.move(0, 0)
+        self.page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, 0)")
+        self.page.wait_for_timeout(500)
+        self.page.screenshot(path=self.pictures / f"{name}.png")
+
+
+@pytest.fixture(params=["light", "dark"] if PICTURES else ["light"])
+def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Visit]:
+    pictures = Path(PICTURES or tmp_path) / request.param
+    pictures.mkdir(parents=True, exist_ok=True)
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch_persistent_context(
+            str(tmp_path / "profile"), executable_path=CHROMIUM, headless=True, args=FLAGS,
+            viewport={"width": 1280, "height": 1600}, color_scheme=request.param)
+        browser.set_default_timeout(60_000)
+        yield Visit(browser.pages[0], pictures)
+        browser.close()
+
+
+def test_a_sync_goes_on_while_the_user_looks_at_another_page(
+        visit: Visit, app_url: str, home: Path, mailchimp_url: str) -> None:
+    cs.open(home).connect_mailchimp(OWNER_KEY, "subscribed", mailchimp_url)
+    visit.page.goto(f"{app_url}/export?cohort=trial-ending")
+    visit.press("Plan")
+    visit.press("Sync now")
+    visit.sees("Syncing trial-ending")
+    visit.go_to("MTU")
+    visit.go_to("Export")
+    visit.sees("Proven by reading back")
+    assert cs.open(home).runs()["status"].tolist() == ["completed"]
+
+
+def test_a_user_connects_plans_syncs_and_sees_the_proof(visit: Visit, app_url: str, mailchimp_url: str) -> None:
+    visit.page.goto(app_url)
+    visit.sees("Not connected")
+    visit.picture("1-not-connected")
+
+    visit.page.get_by_label("API key", exact=True).fill(OWNER_KEY)
+    visit.page.get_by_role("textbox", name="Local address").fill(mailchimp_url)
+    visit.page.get_by_text("subscribed", exact=True).click()
+    visit.press("Connect")
+    visit.sees("LOCAL REHEARSAL")
+    visit.picture("2-connect")
+
+    visit.page.goto(f"{app_url}/cohorts?cohort=power-users")
+    visit.sees("ids of the cohort")
+    assert visit.metric("In the cohort") == "600"
+    visit.picture("3-cohorts")
+
+    visit.page.get_by_role("link", name="Export this cohort").click()
+    visit.press("Plan")
+    visit.sees("The plan")
+    planned = {word: int(visit.metric(word).replace(",", "")) for word in ("Add new", "Add existing", "Refuse")}
+    visit.picture("4-plan")
+    visit.press("Sync now")
+    visit.sees("Proven by reading back")
+    assert visit.metric("Added") == f"{planned['Add new'] + planned['Add existing']:,}"
+    assert visit.metric("Refused") == f"{planned['Refuse']:,}"
+    visit.picture("5-export")
+
+    visit.go_to("MTU")
+    visit.sees("Incomplete: 2026-11")
+    visit.picture("6-mtu")
+
+    visit.go_to("Runs")
+    visit.sees("Proven by reading back")
+    visit.picture("7-runs")
+
+    assert visit.hosts <= set(LOOPBACK), visit.hosts
+    assert not visit.complaints
