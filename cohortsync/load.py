@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import duckdb
 from cohortsync import emails, identity, ledger, mtu
 from cohortsync.errors import BadInput, ConfigurationError
 from cohortsync.sources import Progress, Source, inspect, silent, split
-from cohortsync.warehouse import Draft, drafting, event_source, quoted, sql
+from cohortsync.warehouse import Draft, drafting, event_source, one_file, quoted, sql
 
 STAGED = """select * replace (coalesce(line, file_row_number + 1) as line),
     cast(make_timestamp(time_s * 1000000) as date) as day
@@ -21,8 +22,13 @@ STAGED = """select * replace (coalesce(line, file_row_number + 1) as line),
 EVENT_COLUMNS = ("project_id, event, time_s, distinct_id, before_id, insert_id, user_id, device_id, ingest_ms, "
                  "processed_ms, source, properties, load_id, file_no, line, day")
 MAX_OBJECT = 256 * 1024 * 1024
+BY_LINE = ("lines", "csv", "ids")
 ONE_COLUMN = ("header = false, delim = '\\x01', quote = '', escape = '', auto_detect = false, "
-              "columns = {id: 'VARCHAR'}")
+              "columns = {text: 'VARCHAR'}")
+BARE_ID = """to_json(regexp_replace(text, '^[\\s\\p{Z}"]+|[\\s\\p{Z}"]+$', '', 'g'))"""
+BAD_LINE = """case when text = 'terminated early' then 'terminated early: the export is not whole'
+    when not json_valid(text) then 'not valid JSON'
+    when json_type(text) <> 'OBJECT' then 'not a JSON object' end"""
 
 
 @dataclass
@@ -52,12 +58,12 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
     Lines that cannot be taken go to ``quarantine``. Raises BadInput for a file that is not what it should be,
     ConfigurationError when the workspace has no project yet.
     """
-    project = required_project(home)
+    required_project(home)
     found = [inspect("events", path, progress=progress) for path in events]
     found += [inspect("profiles", path, progress=progress) for path in profiles]
     found += [inspect("cohort", path, _cohort_name(name), progress) for name, path in (cohorts or {}).items()]
     with drafting(home) as draft:
-        return _Load(draft, project, progress).run(found)
+        return _Load(draft, required_project(home), progress).run(found)
 
 
 def required_project(home: Path) -> dict[str, Any]:
@@ -69,8 +75,8 @@ def required_project(home: Path) -> dict[str, Any]:
 
 def rebuild(home: Path) -> None:
     """Reckon everything derived anew, after the project's time zone or ID merge changed."""
-    project = required_project(home)
     with drafting(home) as draft:
+        project = required_project(home)
         draft.con.execute(sql("macros"))
         draft.con.execute("delete from generation.activity")
         every = [home / path for (path,) in draft.con.execute("select path from generation.event_files").fetchall()]
@@ -111,6 +117,7 @@ class _Load:
     def __init__(self, draft: Draft, project: dict[str, Any], progress: Progress) -> None:
         self.draft, self.con, self.project, self.progress = draft, draft.con, project, progress
         self.report = LoadReport()
+        self.quarantined: Counter[Source] = Counter()
         self.loaded_at = datetime.now(UTC).replace(tzinfo=None)
         self.load_id = 1 + self.scalar("select coalesce(max(load_id), 0) from generation.loads")
 
@@ -153,8 +160,7 @@ class _Load:
             {"kind": source.kind, "cohort": source.cohort, "sha": source.sha256}))  # type: ignore[arg-type]
 
     def _record_file(self, number: int, source: Source, rows: int) -> None:
-        quarantined = self.scalar("select count(*) from generation.quarantine where load_id = ? and file = ?",
-                                  [self.load_id, str(source.path)])
+        quarantined = self.quarantined[source]
         if quarantined and not rows:
             raise BadInput(f"{source.path} holds no {_NOUN[source.kind]}: none of its {source.lines:,} lines "
                            "is one. Nothing was loaded; check that the file is what it should be.")
@@ -165,37 +171,36 @@ class _Load:
 
     def _quarantine(self, source: Source, rows: str) -> None:
         """Note the rows of a query ``line, byte_offset, reason`` as lines that were not taken."""
-        self.con.execute(f"insert into generation.quarantine select {self.load_id}, ?, line, byte_offset, reason "
-                         f"from ({rows})", [str(source.path)])
+        self.quarantined[source] += self.scalar(
+            f"insert into generation.quarantine select {self.load_id}, ?, line, byte_offset, reason from ({rows})",
+            [str(source.path)])
 
     # reading: every shape becomes a view of JSON values with their line
 
     def _view_fast(self, source: Source) -> None:
         """``lines`` straight from DuckDB's own reader of the file's shape."""
-        file = f"{quoted(source.path)}, compression = '{source.compression}'"
+        file = f"{one_file(source.path)}, compression = '{source.compression}'"
         large = f"maximum_object_size = {MAX_OBJECT}"
         value, reader = {
             "lines": ("json", f"read_ndjson_objects({file}, {large})"),
             "array": ("json", f"read_json_objects({file}, {large}, format = 'array')"),
             "document": ("json", f"read_json_objects({file}, {large}, format = 'unstructured')"),
-            "csv": ("json_merge_patch('{}', to_json(t))", f"read_csv({file}, header = true, all_varchar = true) t"),
-            "ids": ("to_json(trim(id))", f"read_csv({file}, {ONE_COLUMN}) where trim(id) <> ''"),
+            "ids": (BARE_ID, f"read_csv({file}, {ONE_COLUMN}) where trim(text) <> ''"),
         }[source.shape]
         self.con.execute(f"create or replace temp view lines as select {value} as json, null::bigint as line, "
                          f"null::bigint as byte_offset from {reader}")
 
     def _view_split(self, source: Source) -> None:
-        """``lines`` from the slow splitter, the unreadable ones in quarantine; for files of lines only."""
+        """``lines`` from the slow splitter, the unreadable ones in quarantine; for the shapes of ``BY_LINE``."""
         path = self.draft.stage / "split.parquet"
         self.con.register("raw_lines", split(source))
-        self.con.execute(f"""copy (select line, byte_offset, text as json, coalesce(reason, case
-            when not json_valid(text) then 'not valid JSON'
-            when json_type(text) <> 'OBJECT' then 'not a JSON object' end) as reason from raw_lines)
-            to {quoted(path)} (compression zstd, compression_level 1)""")
+        value, bad = (BARE_ID, "null") if source.shape == "ids" else ("text", BAD_LINE)
+        self.con.execute(f"""copy (select line, byte_offset, {value} as json, coalesce(reason, {bad}) as reason
+            from raw_lines) to {quoted(path)} (compression zstd, compression_level 1)""")
         self.con.unregister("raw_lines")
-        self._quarantine(source, f"from read_parquet({quoted(path)}) where reason is not null")
+        self._quarantine(source, f"from read_parquet({one_file(path)}) where reason is not null")
         self.con.execute("create or replace temp view lines as select json::json as json, line, byte_offset "
-                         f"from read_parquet({quoted(path)}) where reason is null")
+                         f"from read_parquet({one_file(path)}) where reason is null")
 
     # events
 
@@ -203,7 +208,7 @@ class _Load:
         staged = [self._stage(number, source) for number, source in sources]
         old = new = event_source([])
         if staged:
-            files = "[" + ", ".join(map(quoted, staged)) + "]"
+            files = "[" + ", ".join(map(one_file, staged)) + "]"
             self.con.execute(f"create temp view staged as {STAGED.replace('$files', files)}")
             self.progress("Linking identities", 0, 1)
             identity.refresh_evidence(self.con)
@@ -218,22 +223,24 @@ class _Load:
         path = self.draft.stage / f"events-{number:06d}.parquet"
         self.con.execute("set variable file_no = ?", [number])
         if not self._stage_fast(source, path):
-            if source.shape == "lines":
+            if source.shape in BY_LINE:
                 self._view_split(source)
                 self._copy_stage(path)
             self._quarantine(source, f"""select coalesce(line, file_row_number + 1) as line, byte_offset,
                 case when event is null then 'no event name' else 'no readable time' end as reason
-                from read_parquet({quoted(path)}, file_row_number = true) where event is null or time_s is null""")
+                from read_parquet({one_file(path)}, file_row_number = true) where event is null or time_s is null""")
         self._record_file(number, source, self._staged_rows(path, "where event is not null and time_s is not null"))
         return path
 
     def _stage_fast(self, source: Source, path: Path) -> bool:
         """Stage by DuckDB's own reader; False when any line is not an event or not accounted for."""
+        if source.needs_splitting:
+            return False
         try:
             self._view_fast(source)
             self._copy_stage(path)
         except duckdb.Error as error:
-            if source.shape != "lines":
+            if source.shape not in BY_LINE:
                 raise BadInput(f"{source.path} is not a file of events ({_first_line(error)}).") from None
             return False
         bad = self._staged_rows(path, "where event is null or time_s is null")
@@ -243,7 +250,7 @@ class _Load:
         self.con.execute(f"copy ({sql('stage_events')}) to {quoted(path)} (compression zstd, compression_level 1)")
 
     def _staged_rows(self, path: Path, where: str = "") -> int:
-        return int(self.scalar(f"select count(*) from read_parquet({quoted(path)}) {where}"))
+        return int(self.scalar(f"select count(*) from read_parquet({one_file(path)}) {where}"))
 
     def _merge_days(self) -> tuple[str, str]:
         """Write the days that the staged rows touch anew; answers the rows before and after, as tables."""
@@ -258,7 +265,7 @@ class _Load:
         self.con.execute(f"delete from generation.event_files where {touched}")
         new = event_source(self._write_days())
         self.report.duplicates = self.scalar("select count(*) from losers")
-        self.report.events_added = self.scalar("select sum(rows) from generation.event_files") - before
+        self.report.events_added = self.scalar("select coalesce(sum(rows), 0) from generation.event_files") - before
         self.report.days = self.scalar("select count(distinct day) from staged")
         self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
             where insert_id is null and day in (select day from candidates group by day
@@ -274,10 +281,12 @@ class _Load:
         for path in paths:
             path.parent.chmod(0o700)
             path.chmod(0o600)
+        if not paths:
+            return []
         self.con.execute(f"""insert into generation.event_files
             select day, concat('events/', parse_path(filename)[-2], '/', parse_filename(filename)), count(*),
                    min(time_s), max(time_s)
-            from read_parquet([{', '.join(map(quoted, paths))}], hive_partitioning = true, filename = true,
+            from read_parquet([{', '.join(map(one_file, paths))}], hive_partitioning = true, filename = true,
                               hive_types = {{day: date}})
             group by day, filename""")
         return paths
@@ -287,39 +296,51 @@ class _Load:
     def _gather_objects(self, number: int, source: Source) -> None:
         """Add one file's rows to ``objects``, pages opened."""
         self.progress(f"Loading {source.path.name}", 0, 1)
-        page_rows = """insert into objects select unnest(case when json_type(json, '$.results') = 'ARRAY'
-            then json_extract(json, '$.results[*]') else [json] end), ?, coalesce(line, row_number() over ())
-            from lines"""
+        if not self._gather_fast(number, source):
+            self._view_split(source)
+            self._open_pages(number)
+
+    def _gather_fast(self, number: int, source: Source) -> bool:
+        """Gather by DuckDB's own reader; False when any line is not accounted for."""
+        if source.needs_splitting:
+            return False
         try:
             self._view_fast(source)
-            self.con.execute(page_rows, [number])
+            if source.shape in BY_LINE and self.scalar("select count(json) from lines") != source.lines:
+                return False
+            self._open_pages(number)
         except duckdb.Error as error:
-            if source.shape != "lines":
+            if source.shape not in BY_LINE:
                 raise BadInput(f"{source.path} cannot be read as {_NOUN[source.kind]} "
                                f"({_first_line(error)}).") from None
-            self._view_split(source)
-            self.con.execute(page_rows, [number])
+            return False
+        return True
+
+    def _open_pages(self, number: int) -> None:
+        self.con.execute("""insert into objects select unnest(case when json_type(json, '$.results') = 'ARRAY'
+            then json_extract(json, '$.results[*]') else [json] end), ?, coalesce(line, row_number() over ())
+            from lines""", [number])
 
     def _load_profiles(self, sources: list[tuple[int, Source]]) -> None:
         self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
         for number, source in sources:
             self._gather_objects(number, source)
-            self._set_aside_nameless(number, source)
+            self._set_aside_strangers(number, source)
         self.con.execute(f"create temp table new_profiles as {sql('profiles_new')}")
         self.con.execute("""delete from generation.profiles where (project_id, distinct_id) in
                             (select (project_id, distinct_id) from new_profiles)""")
         self.con.execute("insert into generation.profiles from new_profiles")
         self._check_addresses()
 
-    def _set_aside_nameless(self, number: int, source: Source) -> None:
-        nameless = """json_type(json) <> 'OBJECT' or valid_id(coalesce(
-            json_extract_string(json, '$."$distinct_id"'), json_extract_string(json, '$.distinct_id'),
-            json_extract_string(json, '$."Distinct ID"'))) is null"""
-        if source.kind == "cohort":
-            nameless = f"(json_type(json) <> 'VARCHAR' or trim(json_extract_string(json, '$')) = '') and ({nameless})"
-        where = f"file_no = {number} and ({nameless})"
-        self._quarantine(source, "select line, null as byte_offset, 'no $distinct_id' as reason "
-                                 f"from objects where {where}")
+    def _set_aside_strangers(self, number: int, source: Source) -> None:
+        """Quarantine what names nobody, and events, which name somebody but say nothing about them."""
+        event = "json_extract_string(json, '$.event') is not null and json_extract_string(json, '$.time') is not null"
+        nobody = "valid_id(id_of(json)) is null"
+        if source.kind == "profiles":
+            nobody += " or json_type(json) <> 'OBJECT'"
+        where = f"file_no = {number} and ({nobody} or ({event}))"
+        self._quarantine(source, f"""select line, null as byte_offset,
+            case when {nobody} then 'no $distinct_id' else 'an event' end as reason from objects where {where}""")
         self.con.execute(f"delete from objects where {where}")
         self._record_file(number, source, self.scalar("select count(*) from objects where file_no = ?", [number]))
 
@@ -342,7 +363,7 @@ class _Load:
         if source.shape == "ids":
             self.con.execute("delete from objects where json_extract_string(json, '$') in ('$distinct_id', "
                              "'distinct_id', 'Distinct ID')")
-        self._set_aside_nameless(number, source)
+        self._set_aside_strangers(number, source)
         self.con.execute(f"create or replace temp table members as {sql('members_new')}")
         key = [self.project["project_id"], source.cohort]
         for table in ("cohort_members", "cohorts"):

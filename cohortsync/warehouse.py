@@ -8,6 +8,7 @@ reader is never blocked and never sees half a load, and a crash leaves the last 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ def sql(name: str) -> str:
 def quoted(text: object) -> str:
     """A string literal for the few places where SQL takes no parameter (paths we made ourselves)."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+def one_file(path: object) -> str:
+    """A string literal by which DuckDB's readers take this file alone, though its name look like a pattern."""
+    return quoted(re.sub(r"[*?\[]", r"[\g<0>]", str(path)))
 
 
 def engine() -> duckdb.DuckDBPyConnection:
@@ -107,7 +113,7 @@ def _view_events(home: Path, con: duckdb.DuckDBPyConnection) -> None:
 def _view_audience_members(home: Path, con: duckdb.DuckDBPyConnection) -> None:
     """The Mailchimp audiences as last read: one row per member."""
     mirrors = sorted((home / "audiences").glob("*/members.parquet"))
-    source = f"read_parquet([{', '.join(map(quoted, mirrors))}])" if mirrors else "generation.no_audience_members"
+    source = f"read_parquet([{', '.join(map(one_file, mirrors))}])" if mirrors else "generation.no_audience_members"
     con.execute(f"create view audience_members as from {source}")
 
 
@@ -115,7 +121,7 @@ def event_source(paths: list[Path]) -> str:
     """The table expression that reads these event files; empty but typed when there are none."""
     if not paths:
         return "(from generation.no_events)"
-    return f"read_parquet([{', '.join(map(quoted, paths))}], hive_partitioning = true, hive_types = {{day: date}})"
+    return f"read_parquet([{', '.join(map(one_file, paths))}], hive_partitioning = true, hive_types = {{day: date}})"
 
 
 def create_schema(con: duckdb.DuckDBPyConnection) -> None:
@@ -248,6 +254,7 @@ def select_only(query: str) -> str:
 
 def lock_down(con: duckdb.DuckDBPyConnection, home: Path) -> None:
     """Before outside SQL runs: no file but the workspace's own events, no way back."""
-    con.execute(f"set allowed_directories = [{quoted(home / 'events')}, {quoted(home / 'audiences')}]")
+    folders = [spelt(home / name) for name in ("events", "audiences") for spelt in (quoted, one_file)]
+    con.execute(f"set allowed_directories = [{', '.join(folders)}]")
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")

@@ -1,19 +1,19 @@
 -- one row per profile id of the staged objects, the last one of an id
--- reads: objects(json, file_no, line): {"$distinct_id", "$properties"} or flat
+-- reads: objects(json, file_no, line), in the order given: {"$distinct_id", "$properties"} or flat
 with split as (
     select json_extract_string(json, ['$."$distinct_id"', '$.distinct_id', '$."Distinct ID"']) as ids,
            coalesce(json_extract(json, '$."$properties"'), json_merge_patch(json,
                '{"$distinct_id": null, "distinct_id": null, "Distinct ID": null}')) as properties,
-           file_no, line
+           rowid as place
     from objects
 ),
 named as (
-    select coalesce(ids[1], ids[2], ids[3]) as distinct_id, properties, file_no, line,
+    select coalesce(ids[1], ids[2], ids[3]) as distinct_id, properties,
            coalesce(json_extract(properties, '$."$email"'), json_extract(properties, '$.Email')) as email,
            json_extract_string(properties, ['$."$first_name"', '$."First Name"', '$."$last_name"',
                                             '$."Last Name"', '$."$last_seen"', '$."Updated at"']) as p
     from split
-    qualify row_number() over (partition by distinct_id order by file_no desc, line desc) = 1
+    qualify row_number() over (partition by distinct_id order by place desc) = 1
 ),
 spelt as (
     select *, regexp_replace(lower(json_extract_string(email, '$')), '^[\s\p{Z}]+|[\s\p{Z}]+$', '', 'g') as text

@@ -19,7 +19,7 @@ chosen as (
     from picked
 )
 select getvariable('project_id')::varchar as project_id,
-       nullif(event, '') as event,
+       case when json_type(json, '$.event') = 'VARCHAR' then nullif(event, '') end as event,
        epoch_s(p[1]) as time_s,
        p[2] as distinct_id,
        p[3] as before_id,
