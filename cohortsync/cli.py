@@ -179,9 +179,7 @@ def _show_plan(plan: Plan) -> None:
 
 def _show_receipt(receipt: dict[str, Any]) -> None:
     _note(f"{receipt['target']}")
-    numbers = {"status": receipt["status"], **{word: receipt[word] for word in (
-        "added", "kept", "removed", "refused", "requests", "accounted")}, "size": receipt["size"]}
-    _table(pd.DataFrame([numbers]))
+    _table(pd.DataFrame([{name: receipt[name] for name in (*RECEIPT[1:], "size")}]))
     _note(f"{receipt['accounted']:,} of {receipt['size']:,} ids of the cohort are accounted for. "
           f"Run {receipt['run_id']}.")
 
@@ -364,8 +362,7 @@ def runs(ctx: typer.Context,
     if as_json:
         _print_json(_records(frame))
     else:
-        _table(frame if run_id else frame[["run_id", "cohort", "audience_name", "status", "added", "kept", "removed",
-                                           "refused", "accounted", "size"]])
+        _table(frame if run_id else frame[["run_id", "target", *RECEIPT[1:], "size"]])
 
 
 @cli.command()

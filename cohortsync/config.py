@@ -40,6 +40,9 @@ class Settings(BaseSettings):
 def open_home(home: Path | str | None = None) -> Path:
     """The workspace's folder, made if need be and readable by its owner only."""
     path = Path(home).expanduser() if home else Settings().home
+    if "?" in str(path):
+        raise ConfigurationError(f"{path} cannot be the workspace: DuckDB opens no path with a question mark in it. "
+                                 "Name another folder with --home DIR.")
     try:
         private_folder(path).chmod(0o700)
     except OSError as error:

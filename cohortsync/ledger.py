@@ -105,10 +105,17 @@ def generation(home: Path) -> int:
     return _one(home, "select generation from workspace")["generation"]  # type: ignore[index]
 
 
-def publish_generation(home: Path, new: int, base: int) -> bool:
-    """Put a generation in force if ``base`` still is; one commit, so readers see old or new."""
-    with state(home) as con:
-        return con.execute("update workspace set generation = ? where generation = ?", (new, base)).rowcount == 1
+def publish_generation(home: Path, new: int, base: int, settings: Mapping[str, str]) -> bool:
+    """Put a generation in force if ``base`` still is, with the project's settings it was reckoned by.
+
+    One commit, so readers see old or new. ``settings``: ``project_id, timezone, id_merge``.
+    """
+    with state(home) as con, transaction(con):
+        done = con.execute("update workspace set generation = ? where generation = ?", (new, base)).rowcount == 1
+        if done:
+            con.execute("update projects set timezone = :timezone, id_merge = :id_merge "
+                        "where project_id = :project_id", dict(settings))
+    return done
 
 
 def project(home: Path) -> dict[str, Any] | None:

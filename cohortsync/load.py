@@ -11,10 +11,10 @@ from typing import Any
 
 import duckdb
 
-from cohortsync import emails, identity, ledger, mtu
-from cohortsync.errors import BadInput, ConfigurationError
+from cohortsync import emails, identity, mtu
+from cohortsync.errors import BadInput
 from cohortsync.sources import Progress, Source, inspect, silent, split
-from cohortsync.warehouse import Draft, drafting, event_source, one_file, quoted, sql
+from cohortsync.warehouse import Draft, drafting, event_source, one_file, quoted, required_project, sql
 
 STAGED = """select * replace (coalesce(line, file_row_number + 1) as line),
     cast(make_timestamp(time_s * 1000000) as date) as day
@@ -58,29 +58,23 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
     Lines that cannot be taken go to ``quarantine``. Raises BadInput for a file that is not what it should be,
     ConfigurationError when the workspace has no project yet.
     """
-    required_project(home)
+    required_project(home)  # said before gigabytes are read
     found = [inspect("events", path, progress=progress) for path in events]
     found += [inspect("profiles", path, progress=progress) for path in profiles]
     found += [inspect("cohort", path, _cohort_name(name), progress) for name, path in (cohorts or {}).items()]
+    if not found:
+        raise BadInput("There is nothing to load. Name files of events, profiles or members of a cohort.")
     with drafting(home) as draft:
-        return _Load(draft, required_project(home), progress).run(found)
+        return _Load(draft, progress).run(found)
 
 
-def required_project(home: Path) -> dict[str, Any]:
-    if project := ledger.project(home):
-        return project
-    raise ConfigurationError(f"The workspace {home} has no project yet. Make one first: "
-                             "cohortsync init --timezone Europe/Berlin --id-merge simplified")
-
-
-def rebuild(home: Path) -> None:
-    """Reckon everything derived anew, after the project's time zone or ID merge changed."""
-    with drafting(home) as draft:
-        project = required_project(home)
+def rebuild(home: Path, timezone: str, id_merge: str) -> None:
+    """Give the project another time zone or ID merge, and reckon everything derived anew by it."""
+    with drafting(home, timezone=timezone, id_merge=id_merge) as draft:
         draft.con.execute(sql("macros"))
         draft.con.execute("delete from generation.activity")
         every = [home / path for (path,) in draft.con.execute("select path from generation.event_files").fetchall()]
-        _derive(draft.con, project, old=event_source([]), new=event_source(every))
+        _derive(draft.con, draft.project, old=event_source([]), new=event_source(every))
 
 
 def _cohort_name(name: str) -> str:
@@ -114,8 +108,8 @@ def _write_classes(con: duckdb.DuckDBPyConnection) -> None:
 class _Load:
     """One load at work: the draft it writes to and the report it fills."""
 
-    def __init__(self, draft: Draft, project: dict[str, Any], progress: Progress) -> None:
-        self.draft, self.con, self.project, self.progress = draft, draft.con, project, progress
+    def __init__(self, draft: Draft, progress: Progress) -> None:
+        self.draft, self.con, self.project, self.progress = draft, draft.con, draft.project, progress
         self.report = LoadReport()
         self.quarantined: Counter[Source] = Counter()
         self.loaded_at = datetime.now(UTC).replace(tzinfo=None)
@@ -142,22 +136,26 @@ class _Load:
         return self.report
 
     def _unknown(self, found: list[Source]) -> list[Source]:
-        """The files whose content would change something: events never seen, else not as last loaded."""
+        """The files whose content would change something."""
         new: list[Source] = []
         for source in found:
             same = [s for s in new if (s.kind, s.cohort, s.sha256) == (source.kind, source.cohort, source.sha256)]
-            if same or self._is_known(source):
+            if same or self._is_known(source, found):
                 self.report.files.append(_file_row(source, rows=0, quarantined=0, known=True))
             else:
                 new.append(source)
         return new
 
-    def _is_known(self, source: Source) -> bool:
-        latest = "" if source.kind == "events" else \
-            "and load_id = (select max(load_id) from generation.files where kind = $kind and cohort = $cohort)"
-        return bool(self.scalar(
-            f"select count(*) from generation.files where kind = $kind and cohort = $cohort and sha256 = $sha {latest}",
-            {"kind": source.kind, "cohort": source.cohort, "sha": source.sha256}))  # type: ignore[arg-type]
+    def _is_known(self, source: Source, found: list[Source]) -> bool:
+        """Events that were ever loaded; profiles and cohorts that are, file for file, what was loaded last."""
+        if source.kind == "events":
+            return bool(self.scalar("select count(*) from generation.files where kind = 'events' and sha256 = ?",
+                                    [source.sha256]))
+        last = self.con.execute("""select sha256 from generation.files where kind = $kind and cohort = $cohort and
+            load_id = (select max(load_id) from generation.files where kind = $kind and cohort = $cohort)
+            order by file_no""", {"kind": source.kind, "cohort": source.cohort}).fetchall()
+        given = dict.fromkeys(s.sha256 for s in found if (s.kind, s.cohort) == (source.kind, source.cohort))
+        return list(given) == [sha256 for (sha256,) in last]
 
     def _record_file(self, number: int, source: Source, rows: int) -> None:
         quarantined = self.quarantined[source]
@@ -357,12 +355,22 @@ class _Load:
             self.con.execute("insert into generation.addresses from judged")
             self.con.unregister("judged")
 
+    def _check_pages(self, number: int, source: Source) -> None:
+        """Refuse a cohort of which pages are missing: its first page announces how many members there are."""
+        announced = self.scalar("select max(try_cast(json_extract_string(json, '$.total') as bigint)) from lines "
+                                "where json_type(json, '$.results') = 'ARRAY'") or 0
+        there = self.scalar("select count(*) from objects where file_no = ?", [number])
+        if there < announced:
+            raise BadInput(f"{source.path} holds {there:,} of the {announced:,} members that its first page announces. "
+                           "Fetch the other pages too (page=1, 2, … with the session_id) and put all into one file.")
+
     def _load_cohort(self, number: int, source: Source) -> None:
         self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
         self._gather_objects(number, source)
         if source.shape == "ids":
             self.con.execute("delete from objects where json_extract_string(json, '$') in ('$distinct_id', "
                              "'distinct_id', 'Distinct ID')")
+        self._check_pages(number, source)
         self._set_aside_strangers(number, source)
         self.con.execute(f"create or replace temp table members as {sql('members_new')}")
         key = [self.project["project_id"], source.cohort]

@@ -93,6 +93,9 @@ def _shape(kind: str, path: Path, compression: str) -> str:
     with opened(path, compression) as file:
         head = file.read(1 << 20).removeprefix(BOM).lstrip()
     first_line = head.partition(b"\n")[0].strip()
+    if head.startswith(b"Unable to authenticate"):
+        raise BadInput(f"{path} is not data but Mixpanel's refusal: Unable to authenticate request. Check the service "
+                       "account's name, secret and project, and fetch it again.")
     if head[:1] == b"[":
         return "array"
     if head[:1] == b"{":

@@ -33,10 +33,10 @@ from cohortsync.errors import (
     ConfigurationError,
     UnsafePlan,
 )
-from cohortsync.load import required_project
 from cohortsync.mailchimp import CHUNK, Client
 from cohortsync.plan import Plan, Target, check_guards, check_unchanged, plan_people, shown
 from cohortsync.sources import Progress, silent
+from cohortsync.warehouse import required_project
 
 NEW_CONTACTS = ("subscribed", "pending", "transactional")
 ROUNDS = 3

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import portalocker
 
 from cohortsync import ledger
-from cohortsync.errors import BadInput, StoreError
+from cohortsync.errors import BadInput, ConfigurationError, StoreError
 
 TABLES = ("profiles", "cohorts", "cohort_members", "cohort_snapshots", "identities", "activity", "user_months",
           "months", "event_classes", "addresses", "loads", "files", "quarantine", "device_links",
@@ -45,6 +46,14 @@ def engine() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     con.execute("set TimeZone = 'UTC'")
     return con
+
+
+def required_project(home: Path) -> dict[str, Any]:
+    """The workspace's project; raises ConfigurationError before there is one."""
+    if project := ledger.project(home):
+        return project
+    raise ConfigurationError(f"The workspace {home} has no project yet. Make one first: "
+                             "cohortsync init --timezone Europe/Berlin --id-merge simplified")
 
 
 def generation_path(home: Path, number: int) -> Path:
@@ -134,12 +143,14 @@ def create_schema(con: duckdb.DuckDBPyConnection) -> None:
 class Draft:
     """A generation being written: its connection (attached as ``generation``), its number, the workspace.
 
-    Set ``unchanged`` when the block found nothing to change: then nothing is published.
+    ``project``: the settings it is reckoned by, published with it. Set ``unchanged`` when the block found
+    nothing to change: then nothing is published.
     """
 
     con: duckdb.DuckDBPyConnection
     number: int
     home: Path
+    project: dict[str, Any]
     unchanged: bool = False
 
     @property
@@ -149,10 +160,11 @@ class Draft:
 
 
 @contextmanager
-def drafting(home: Path) -> Iterator[Draft]:
+def drafting(home: Path, **settings: str) -> Iterator[Draft]:
     """Write the next generation: a copy of the one in force, published whole when the block ends well.
 
-    One loader at a time: a second one waits. On an error nothing of the block remains.
+    ``settings`` (``timezone``, ``id_merge``) take the place of the project's. One loader at a time: a second
+    one waits. On an error nothing of the block remains.
     """
     for folder in ("warehouse", "events"):
         (home / folder).mkdir(mode=0o700, exist_ok=True)
@@ -164,10 +176,10 @@ def drafting(home: Path) -> Iterator[Draft]:
         con = engine()
         try:
             _copy_base(home, con, number, base)
-            draft = Draft(con, number, home)
+            draft = Draft(con, number, home, required_project(home) | settings)
             yield draft
             if not draft.unchanged:
-                _publish(home, con, number, base)
+                _publish(draft, base)
         finally:
             con.close()
             _sweep(home, ledger.generation(home))
@@ -185,7 +197,8 @@ def _copy_base(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: in
     con.execute("detach base")
 
 
-def _publish(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: int) -> None:
+def _publish(draft: Draft, base: int) -> None:
+    home, con, number = draft.home, draft.con, draft.number
     con.execute("checkpoint generation")
     paths = [home / path for (path,) in con.execute("from generation.event_files select path").fetchall()]
     con.execute("detach generation")
@@ -193,7 +206,7 @@ def _publish(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: int)
     for path in [generation_path(home, number), *new, *{path.parent for path in new},
                  home / "events", home / "warehouse"]:
         _fsync(path)
-    if not ledger.publish_generation(home, number, base):
+    if not ledger.publish_generation(home, number, base, draft.project):
         raise StoreError(f"Another load was published over generation {base} meanwhile. Run this load again.")
 
 

@@ -51,9 +51,10 @@ class Workspace:
         before = self.project
         if before and before["project_id"] != project_id:
             raise BadInput(f"{self.home} holds project {before['project_id']}. Name another workspace with --home.")
-        ledger.record_project(self.home, project_id, timezone, id_merge)
-        if before and (before["timezone"], before["id_merge"]) != (timezone, id_merge) and ledger.generation(self.home):
-            load.rebuild(self.home)
+        if not ledger.generation(self.home):
+            ledger.record_project(self.home, project_id, timezone, id_merge)
+        elif before and (before["timezone"], before["id_merge"]) != (timezone, id_merge):
+            load.rebuild(self.home, timezone, id_merge)
 
     def load(self, events: Iterable[Path | str] = (), profiles: Iterable[Path | str] = (),
              cohorts: Mapping[str, Path | str] | None = None, progress: Progress = silent) -> LoadReport:
@@ -80,16 +81,16 @@ class Workspace:
     def cohorts(self) -> pd.DataFrame:
         """One row per cohort: ``project_id, cohort, size, exportable, loaded_at``."""
         with self.connect() as con:
-            return audience.cohorts(con, load.required_project(self.home))
+            return audience.cohorts(con, warehouse.required_project(self.home))
 
     def audience(self, cohort: str) -> pd.DataFrame:
         """One row per id of a cohort, with the reason why it is exportable or not; addresses masked."""
         with self.connect() as con:
-            return audience.preview(con, load.required_project(self.home), cohort)
+            return audience.preview(con, warehouse.required_project(self.home), cohort)
 
     def audience_summary(self, cohort: str) -> dict[str, Any]:
         """``size, exportable, reasons`` of a cohort, and the ID-merge ``warning`` or None."""
-        project = load.required_project(self.home)
+        project = warehouse.required_project(self.home)
         with self.connect() as con:
             people = audience.people(con, project, cohort)
         return audience.summarise(project, cohort, people) | {"warning": audience.id_warning(project, people)}
@@ -97,7 +98,7 @@ class Workspace:
     def mtu(self, **options: Any) -> pd.DataFrame:
         """One row per month: the bill in its readings. Options: see ``mtu.monthly``."""
         with self.connect() as con:
-            return mtu.monthly(con, load.required_project(self.home)["project_id"], **options)
+            return mtu.monthly(con, warehouse.required_project(self.home)["project_id"], **options)
 
     def quarantine(self) -> pd.DataFrame:
         """One row per line that could not be taken: ``load_id, file, line, byte_offset, reason``."""

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,14 +61,30 @@ def mailchimp_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def app_url(home: Path, tmp_path: Path) -> Iterator[str]:
-    """The app as a user starts it, as a process of its own on a free port."""
+    """The app by Streamlit alone, on a free port."""
+    with serving(tmp_path / "app.log", home, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port") as url:
+        yield url
+
+
+@pytest.fixture
+def demo_url(tmp_path: Path) -> Iterator[str]:
+    """The app on the workspace that the demo left, as ``make app`` starts it: with its own local Mailchimp."""
+    left = tmp_path / "cohortsync-demo"
+    command = ["-m", "cohortsync", "--home", str(left)]
+    subprocess.run([sys.executable, *command, "demo"], check=True, stdout=subprocess.DEVNULL, timeout=280)
+    with serving(tmp_path / "app.log", left, *command, "app", "--port") as url:
+        yield url
+
+
+@contextmanager
+def serving(log_file: Path, home: Path, *command: str) -> Iterator[str]:
+    """A process of its own that serves the app on the port at the end of its command."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
-    with (tmp_path / "app.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "COHORTSYNC_HOME": str(home)},
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    with log_file.open("wb") as log:
+        process = subprocess.Popen([sys.executable, *command, str(port)], cwd=ROOT, stdin=subprocess.DEVNULL,
+                                   env={**os.environ, "COHORTSYNC_HOME": str(home)}, stdout=log, stderr=log)
     try:
         wait_until_healthy(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"
@@ -150,6 +167,17 @@ def test_a_sync_goes_on_while_the_user_looks_at_another_page(
     visit.go_to("Export")
     visit.sees("Proven by reading back")
     assert cs.open(home).runs()["status"].tolist() == ["completed"]
+
+
+def test_the_app_on_what_the_demo_left_syncs_another_cohort_there(visit: Visit, demo_url: str) -> None:
+    visit.page.goto(f"{demo_url}/export?cohort=power-users")
+    visit.sees("LOCAL REHEARSAL")
+    visit.press("Plan")
+    visit.press("Sync now")
+    visit.sees("Proven by reading back: 600 of 600")
+    visit.go_to("Runs")
+    visit.sees("Proven by reading back")
+    assert visit.hosts <= set(LOOPBACK), visit.hosts
 
 
 def test_a_user_connects_plans_syncs_and_sees_the_proof(visit: Visit, app_url: str, mailchimp_url: str) -> None:

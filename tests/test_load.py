@@ -554,3 +554,42 @@ def test_a_profile_may_have_a_property_called_error(project: cs.Workspace, tmp_p
 def test_loading_before_there_is_a_project_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(cs.CohortsyncError, match="cohortsync init"):
         cs.open(tmp_path / "home").load(events=[write(tmp_path / "e", lines(event(1)))])
+
+
+def engage(ids: list[str], total: int) -> str:
+    """One engage page as Mixpanel answers it."""
+    return json.dumps({"page": 0, "page_size": 2, "session_id": "s", "status": "ok", "total": total,
+                       "results": [{"$distinct_id": i, "$properties": {}} for i in ids]})
+
+
+def test_a_cohort_of_which_pages_are_missing_is_refused_and_changes_nothing(
+        project: cs.Workspace, tmp_path: Path) -> None:
+    (tmp_path / "whole.json").write_text(engage(["a", "b"], 3) + "\n" + json.dumps(
+        {"page": 1, "page_size": 2, "status": "ok", "results": [{"$distinct_id": "c", "$properties": {}}]}))
+    project.load(cohorts={"vip": tmp_path / "whole.json"})
+    (tmp_path / "part.json").write_text(engage(["a", "b"], 4))
+    with pytest.raises(BadInput, match="2 of the 4 members"):
+        project.load(cohorts={"vip": tmp_path / "part.json"})
+    assert project.cohorts()["size"].tolist() == [3]
+
+
+def test_mixpanels_refusal_saved_as_a_file_is_not_a_cohort_of_one(project: cs.Workspace, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("Unable to authenticate request")
+    with pytest.raises(BadInput, match="service account"):
+        project.load(cohorts={"vip": tmp_path / "c.txt"})
+
+
+def test_profiles_are_as_last_loaded_also_when_only_the_first_file_is_loaded_again(
+        project: cs.Workspace, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).write_text(json.dumps({"$distinct_id": "u", "$properties": {"plan": name}}))
+    files = [tmp_path / "old", tmp_path / "new"]
+    project.load(profiles=files)
+    assert project.load(profiles=files).unchanged
+    project.load(profiles=files[:1])
+    assert project.sql("select properties->>'plan' as plan from profiles")["plan"].tolist() == ["old"]
+
+
+def test_loading_nothing_is_said(project: cs.Workspace) -> None:
+    with pytest.raises(BadInput, match="nothing to load"):
+        project.load()

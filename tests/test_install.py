@@ -1,0 +1,167 @@
+"""cohortsync as installed from its wheel: the three commands of the README in an empty folder, as real processes."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MINUTE = 60
+BUNDLED = ["app.py", ".streamlit/config.toml", "notebooks/01_explore_cohort.ipynb", "notebooks/02_mtu_report.ipynb",
+           "notebooks/03_sync_cohort.ipynb", "data/sample/profiles.ndjson.gz", "data/sample/mailchimp_members.ndjson"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built here from the checkout with what is installed."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+                   check=True, capture_output=True, timeout=5 * MINUTE)
+    return next(folder.glob("*.whl"))
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The installed command, and the empty folder it is run in."""
+
+    command: Path
+    site: Path
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = {"PYTHONPATH": str(self.site), "XDG_STATE_HOME": str(self.folder.parent / "state"),
+                "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+        mine = ("COHORTSYNC_", "MAILCHIMP_")
+        return {name: value for name, value in os.environ.items() if not name.startswith(mine)} | ours
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self.command, *arguments], cwd=self.folder, env=self.environment, text=True,
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=10 * MINUTE)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel in a folder of its own, without the network; what it depends on is there already."""
+    site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("empty") / "here"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", site,
+                    wheel], check=True, capture_output=True, timeout=5 * MINUTE)
+    return Installed(site / "bin" / "cohortsync", site, folder)
+
+
+@pytest.fixture(scope="module")
+def demo(installed: Installed) -> subprocess.CompletedProcess[str]:
+    """The demo, run once in the empty folder; the workspace it left is there for the other tests."""
+    return installed.run("demo")
+
+
+@pytest.fixture
+def app(installed: Installed, demo: object, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The app on the workspace that the demo left: its process and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "app.log").open("wb") as log:
+        process = subprocess.Popen([installed.command, "--home", "cohortsync-demo", "app", "--port", str(port)],
+                                   cwd=installed.folder, env=installed.environment, stdin=subprocess.DEVNULL,
+                                   stdout=log, stderr=log)
+    family = []
+    try:
+        wait_until_healthy(process, port)
+        family = psutil.Process(process.pid).children(recursive=True)
+        yield process, port
+    finally:
+        for child in family:
+            if child.is_running():
+                child.kill()
+        process.kill()
+        process.wait(timeout=MINUTE)
+
+
+def wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 2 * MINUTE
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the app did not start")
+
+
+def test_the_wheel_carries_all_that_the_checkout_runs_on(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    code = [path for kind in ("*.py", "*.sql") for path in (ROOT / "cohortsync").rglob(kind)]
+    assert not {path.relative_to(ROOT).as_posix() for path in code} - inside
+    assert not {f"cohortsync/bundled/{name}" for name in BUNDLED} - inside
+
+
+def test_the_demo_runs_in_an_empty_folder(installed: Installed, demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0, demo.stderr
+    assert "completed" in demo.stdout
+    assert os.listdir(installed.folder) == ["cohortsync-demo"]
+
+
+def test_what_runs_is_what_was_installed(installed: Installed) -> None:
+    asked = subprocess.run([sys.executable, "-c", "import cohortsync; print(cohortsync.__file__)"], text=True,
+                           cwd=installed.folder, env=installed.environment, capture_output=True, timeout=MINUTE)
+    assert Path(asked.stdout.strip()).is_relative_to(installed.site)
+
+
+def test_the_app_has_the_settings_that_ship_with_it(app: tuple[subprocess.Popen[bytes], int]) -> None:
+    assert answer_to_a_browser(app[1], "localhost") == 101
+    assert answer_to_a_browser(app[1], "evil.example") == 403
+
+
+def answer_to_a_browser(port: int, host: str) -> int:
+    """The HTTP status of the app's answer to a browser that found it under this name and wants a session."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/_stcore/stream", headers={
+        "Host": f"{host}:{port}", "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(b"sixteen bytes...").decode()})
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_app_starts_and_takes_its_services_along_when_it_is_stopped(
+        app: tuple[subprocess.Popen[bytes], int]) -> None:
+    process, port = app
+    family = psutil.Process(process.pid).children(recursive=True)
+    commands = [" ".join(child.cmdline()) for child in family]
+    assert any("streamlit" in command for command in commands)
+    assert any("cohortsync.sandbox" in command for command in commands)
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(timeout=MINUTE) == 0
+    assert not psutil.wait_procs(family, timeout=MINUTE)[1]
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
+
+
+def test_the_notebooks_are_copied_and_never_overwritten(installed: Installed, tmp_path: Path) -> None:
+    copied = installed.run("notebooks", "--copy", str(tmp_path / "mine"))
+    assert copied.returncode == 0
+    assert sorted(copied.stdout.split()) == sorted(str(path) for path in (tmp_path / "mine").iterdir())
+    assert len(copied.stdout.split()) == 3
+
+    again = installed.run("notebooks", "--copy", str(tmp_path / "mine"))
+    assert again.returncode == 2
+    assert "would be overwritten" in again.stderr
