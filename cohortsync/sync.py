@@ -145,8 +145,8 @@ def _plan(home: Path, connection: dict[str, Any], client: Client, cohort: str, a
 
 def _tagged(members: pd.DataFrame, segment_id: int) -> dict[str, str]:
     """People whose own record carries the tag: pending ones do not show on the segment itself."""
-    tagged = members[[segment_id in tags for tags in members["tags"]] if len(members) else []]
-    tagged = tagged[tagged["status"] == "pending"]
+    ours = members["tags"].map(lambda tags: segment_id in tags).astype(bool)
+    tagged = members[ours & (members["status"] == "pending")]
     return dict(zip(tagged["member_hash"], tagged["address"], strict=True))
 
 

@@ -197,6 +197,23 @@ def test_pending_contacts_are_proven_from_their_own_record_and_not_sent_again(
     assert (second["added"], second["writes"]) == (0, 0)
 
 
+@pytest.mark.parametrize("new_contacts", ["subscribed", "pending"])
+def test_an_audience_without_anyone_takes_a_cohort_of_nobody_and_then_one(
+        workspace: cs.Workspace, tmp_path: Path, new_contacts: str) -> None:
+    (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "p.ndjson").write_text(json.dumps({"$distinct_id": "x", "$properties": {"$email": "x@harbor.example"}}))
+    (tmp_path / "one.json").write_text('["x"]')
+    workspace.load(profiles=[tmp_path / "p.ndjson"], cohorts={"few": tmp_path / "none.json"})
+    with sandbox.start(tmp_path / "mailchimp") as running:
+        workspace.connect_mailchimp(OWNER_KEY, new_contacts, running.mailchimp_url)
+        audience_id = Side(running.mailchimp_url).audience_id
+        nobody = [workspace.sync("few", audience_id) for _ in range(2)]
+        workspace.load(cohorts={"few": tmp_path / "one.json"})
+        one = [workspace.sync("few", audience_id) for _ in range(2)]
+    assert [(run["added"], run["kept"], run["accounted"]) for run in (*nobody, *one)] == [
+        (0, 0, 0), (0, 0, 0), (1, 0, 1), (0, 1, 1)]
+
+
 def test_a_person_mailchimp_refuses_is_told_and_not_tried_again(
         connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
     profiles = [{"$distinct_id": f"x{n}", "$properties": {"$email": address}}
