@@ -140,7 +140,9 @@ def _progress() -> Iterator[Any]:
         task = bar.add_task("")
 
         def step(label: str, done: float, total: float) -> None:
-            bar.update(task, description=escape(label), completed=done, total=total if done else None)
+            if escape(label) != bar.tasks[0].description:
+                bar.reset(task, description=escape(label))
+            bar.update(task, completed=done, total=total if done else None)
 
         yield step
 
