@@ -182,8 +182,11 @@ def _show_plan(plan: Plan) -> None:
 def _show_receipt(receipt: dict[str, Any]) -> None:
     _note(f"{receipt['target']}")
     _table(pd.DataFrame([{name: receipt[name] for name in (*RECEIPT[1:], "size")}]))
-    _note(f"{receipt['accounted']:,} of {receipt['size']:,} ids of the cohort are accounted for. "
-          f"Run {receipt['run_id']}.")
+    if receipt["status"] == "planned":
+        _note("Nothing was written: this is what a sync would do.")
+    else:
+        _note(f"{receipt['accounted']:,} of {receipt['size']:,} ids of the cohort are accounted for. "
+              f"Run {receipt['run_id']}.")
 
 
 # commands
@@ -286,7 +289,9 @@ def mailchimp(ctx: typer.Context,
               as_json: AsJson = False) -> None:
     """Connect a Mailchimp account; the key is asked for, or read from MAILCHIMP_API_KEY."""
     key = os.environ.get(config.KEY_VARIABLE) or typer.prompt("Mailchimp API key", hide_input=True, err=True)
-    connection = _workspace(ctx).connect_mailchimp(key, new_contacts, base_url, keep_key)
+    with _progress() as step:
+        step("Asking Mailchimp", 0, 1)
+        connection = _workspace(ctx).connect_mailchimp(key, new_contacts, base_url, keep_key)
     shown = {name: connection[name] for name in ("account_name", "role", "host", "status", "new_contacts", "audiences")}
     if as_json:
         _print_json(shown | {"rehearsal": bool(connection["rehearsal"])})

@@ -39,12 +39,13 @@ class Settings(BaseSettings):
 
 def open_home(home: Path | str | None = None) -> Path:
     """The workspace's folder, made if need be and readable by its owner only."""
-    path = Path(home).expanduser() if home else Settings().home
+    path = Path(home or Settings().home).expanduser()
     if "?" in str(path):
         raise ConfigurationError(f"{path} cannot be the workspace: DuckDB opens no path with a question mark in it. "
                                  "Name another folder with --home DIR.")
     try:
-        private_folder(path).chmod(0o700)
+        private_folder(path)
+        os.scandir(path).close()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be the workspace ({error.strerror}). "
                                  "Name a folder of yours with --home DIR.") from None

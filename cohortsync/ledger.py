@@ -152,6 +152,13 @@ def record_segment(home: Path, row: Mapping[str, Any]) -> None:
     _put(home, "segments", {"created_at": now(), **row})
 
 
+def forget_segment(home: Path, account_id: str, audience_id: str, project_id: str, cohort: str) -> None:
+    """Take back that a segment was about to be made: it was not."""
+    with state(home) as con:
+        con.execute("delete from segments where account_id = ? and audience_id = ? and project_id = ? and cohort = ? "
+                    "and segment_id is null", (account_id, audience_id, project_id, cohort))
+
+
 def record_run(home: Path, row: Mapping[str, Any]) -> None:
     """Write or rewrite one run; ``receipt`` is a dict."""
     _put(home, "runs", {**row, "receipt": json.dumps(row["receipt"])})

@@ -52,17 +52,26 @@ def base_url(key: str, local: str | None = None) -> str:
 
     Raises ConfigurationError when the key does not end in a data centre (``…-us6``) or ``local`` is elsewhere.
     """
-    data_centre = re.fullmatch(r"[^\s-]+-([a-z]+[0-9]+)", key)
+    data_centre = re.fullmatch(r"[0-9A-Za-z]+-([a-z]+[0-9]+)", key)
     if not data_centre:
         raise ConfigurationError("The Mailchimp key has no data centre at its end (it should read like …-us6). "
                                  "Copy it again from Mailchimp: Profile, Extras, API keys.")
     if not local:
         return f"https://{data_centre[1]}.api.mailchimp.com/3.0"
-    parts = urlsplit(local)
-    if parts.scheme != "http" or parts.hostname not in LOOPBACK or parts.username or parts.path not in ("", "/"):
+    if not _is_local(local):
         raise ConfigurationError(f"--base-url takes a local rehearsal such as http://127.0.0.1:8018, not {local!r}. "
                                  "For a real account leave it out: its address follows from the key.")
-    return f"http://{parts.netloc}/3.0"
+    return f"http://{urlsplit(local).netloc}/3.0"
+
+
+def _is_local(url: str) -> bool:
+    """Whether this is plain HTTP to this very machine, and nothing more than a host and a port."""
+    try:
+        parts = urlsplit(url)
+        bare = parts.port != 0 and not parts.username and parts.path in ("", "/") and not parts.query
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+    return bare and parts.scheme == "http" and parts.hostname in LOOPBACK
 
 
 def is_rehearsal(url: str) -> bool:
@@ -103,7 +112,8 @@ class Client:
         except requests.RequestException as error:
             refused = "refused" in str(error).lower() or "resolve" in str(error).lower()
             kind = ApiTransient if refused else Unanswered
-            raise kind(f"Mailchimp did not answer ({type(error).__name__}). Try again later.") from None
+            advice = "Start the local Mailchimp: cohortsync sandbox." if is_rehearsal(self.url) else "Try again later."
+            raise kind(f"Mailchimp did not answer at {self.url} ({type(error).__name__}). {advice}") from None
         return parse_answer(answer.status_code, answer.headers.get("Content-Type", ""), answer)
 
 

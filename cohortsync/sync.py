@@ -52,7 +52,7 @@ def connect(home: Path, key: str, new_contacts: str, local: str | None = None, k
     """
     if new_contacts not in NEW_CONTACTS:
         raise BadInput(f"New contacts cannot be {new_contacts!r}; choose one of {', '.join(NEW_CONTACTS)}.")
-    client = mailchimp.open_client(key.strip(), local)
+    client = mailchimp.open_client(key.strip(), local, _impatient())
     account = mailchimp.fetch_account(client)
     if account["role"] not in mailchimp.WRITING_ROLES:
         raise ConfigurationError(f"The key belongs to a {account['role'] or 'user without a role'} of "
@@ -77,12 +77,17 @@ def required_connection(home: Path) -> dict[str, Any]:
                              "--new-contacts subscribed|pending|transactional")
 
 
+def _impatient() -> Settings:
+    """For questions that a person waits for: one more try, not minutes of them."""
+    return Settings().model_copy(update={"attempts": 2})
+
+
 def check_connection(home: Path) -> dict[str, Any]:
     """Ask the connected account whether it still answers; the connection with its ``audiences``.
 
     A no (revoked key, lost role) is recorded as Needs attention and raised.
     """
-    with _connected(home) as (connection, client):
+    with _connected(home, _impatient()) as (connection, client):
         return {**connection, "audiences": mailchimp.fetch_audiences(client)}
 
 
@@ -91,7 +96,7 @@ def _host(url: str) -> str:
 
 
 @contextmanager
-def _connected(home: Path) -> Iterator[tuple[dict[str, Any], Client]]:
+def _connected(home: Path, settings: Settings | None = None) -> Iterator[tuple[dict[str, Any], Client]]:
     """The connection and a client for it; what the other side refuses for good is recorded on it."""
     connection = required_connection(home)
     key = config.load_key(home, connection["host"])
@@ -99,7 +104,7 @@ def _connected(home: Path) -> Iterator[tuple[dict[str, Any], Client]]:
         raise ConfigurationError(f"The key for {connection['account_name']} is not kept here. Set "
                                  f"{config.KEY_VARIABLE}, or connect again: cohortsync connect mailchimp")
     local = f"http://{connection['host']}" if connection["rehearsal"] else None
-    client = mailchimp.open_client(key, local)
+    client = mailchimp.open_client(key, local, settings)
     if _host(client.url) != connection["host"]:
         raise ConfigurationError(f"The key at hand belongs to {_host(client.url)}, the connection to "
                                  f"{connection['host']}. Connect again: cohortsync connect mailchimp")
@@ -167,6 +172,8 @@ def _target(home: Path, connection: dict[str, Any], client: Client, project: dic
     kept = ledger.segment(home, connection["account_id"], audience_id, project["project_id"], cohort)
     segment_id, segment_name = _own_segment(segments, kept, client.settings.segment_prefix + cohort)
     if segment_id is not None and kept and kept["segment_id"] is None:
+        if mailchimp.fetch_segment_members(client, audience_id, segment_id):
+            raise _taken(segment_name, segment_id)
         ledger.record_segment(home, {**kept, "segment_id": segment_id})
     return Target(connection["account_id"], connection["account_name"], audience_id, name,
                   bool(connection["rehearsal"]), segment_id, segment_name)
@@ -176,7 +183,8 @@ def _own_segment(segments: Sequence[dict[str, Any]], kept: dict[str, Any] | None
                  wished: str) -> tuple[int | None, str]:
     """Our segment's id and present name; no id when it is still to be made, or was deleted in Mailchimp.
 
-    A making that was never answered is recognised by its name, which was free when it was sent.
+    A making that was never answered is recognised by its name, which was free when it was sent; the caller
+    sees to it that nobody is on it yet.
     """
     present = {s["segment_id"]: s["name"] for s in segments}
     if kept and kept["segment_id"] in present:
@@ -185,9 +193,13 @@ def _own_segment(segments: Sequence[dict[str, Any]], kept: dict[str, Any] | None
     if kept and kept["segment_id"] is None and len(same_name) == 1:
         return same_name[0], wished
     if same_name:
-        raise UnsafePlan(f"The audience already has a segment named {wished} (id {same_name[0]}) that cohortsync did "
-                         "not make. Rename it in Mailchimp, or choose other names with COHORTSYNC_SEGMENT_PREFIX.")
+        raise _taken(wished, same_name[0])
     return None, wished
+
+
+def _taken(name: str, segment_id: int) -> UnsafePlan:
+    return UnsafePlan(f"The audience already has a segment named {name} (id {segment_id}) that cohortsync did not "
+                      "make. Rename it in Mailchimp, or choose other names with COHORTSYNC_SEGMENT_PREFIX.")
 
 
 # applying
@@ -270,6 +282,7 @@ class _Run:
                     break
                 self._settle()
                 self.plan = plan_again()
+                check_unchanged(first, self.plan)
             return self._prove(first)
         except CohortsyncError as error:
             self._record("failed", self._receipt("failed", error=str(error)))
@@ -297,7 +310,12 @@ class _Run:
         row = {"account_id": target.account_id, "audience_id": target.audience_id, "segment_id": None,
                "project_id": self.plan.project_id, "cohort": self.plan.cohort, "name": target.segment_name}
         ledger.record_segment(self.home, row)
-        made = self.client.send(mailchimp.build_segment(target.audience_id, target.segment_name))
+        try:
+            made = self.client.send(mailchimp.build_segment(target.audience_id, target.segment_name))
+        except ApiFinal:
+            ledger.forget_segment(self.home, target.account_id, target.audience_id, self.plan.project_id,
+                                  self.plan.cohort)
+            raise
         ledger.record_segment(self.home, {**row, "segment_id": int(made["id"])})
         self.plan = replace(self.plan, target=replace(target, segment_id=int(made["id"])))
         self.segment_made = True

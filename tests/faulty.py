@@ -15,7 +15,7 @@ Fault = Callable[[str, str], str | None]
 
 @dataclass
 class Proxy:
-    """``fault(method, path)`` names what goes wrong: 429, 500, 403 (no JSON), lost (done, not answered), or None."""
+    """``fault(method, path)`` names what goes wrong: 400, 429, 500, 403 (no JSON), lost (done, not answered)."""
 
     url: str
     fault: Fault = lambda _method, _path: None
@@ -48,6 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.proxy.fault(self.command, self.path)  # type: ignore[attr-defined]
+        if fault == "400":
+            self._answer(400, "application/problem+json", b'{"title": "Bad Request", "status": 400, "detail": "no"}')
+            return
         if fault in ("429", "500", "403"):
             self._answer(int(fault), "text/html", b"<h1>no</h1>")
             return

@@ -41,7 +41,7 @@ def test_no_request_can_change_an_existing_contact() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "abc", "0123-", "0123-evil.example/", "0123-us6.evil.example", "0123-us6\n",
-                                 "0123-us6-us7", "0123-US6", "0123-us6#", "0123-@evil.example", "01 23-us6"])
+                                 "0123-us6-us7", "0123-US6", "0123-us6#", "0123-@evil.example", "01 23-us6", "кey-us6"])
 def test_a_crafted_key_cannot_choose_the_host(key: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         mc.base_url(key)
@@ -49,7 +49,8 @@ def test_a_crafted_key_cannot_choose_the_host(key: str) -> None:
 
 
 @pytest.mark.parametrize("local", ["http://evil.example", "https://127.0.0.1", "http://127.0.0.1.evil.example",
-                                   "http://user@127.0.0.1:1", "http://127.0.0.1:1/path", "127.0.0.1", "file:///etc"])
+                                   "http://user@127.0.0.1:1", "http://127.0.0.1:1/path", "127.0.0.1", "file:///etc",
+                                   "http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:abc"])
 def test_a_local_address_is_loopback_or_refused(local: str) -> None:
     with pytest.raises(ConfigurationError):
         mc.base_url(OWNER_KEY, local)

@@ -143,7 +143,7 @@ def test_an_owners_key_is_let_in_by_basic_and_by_bearer(sandbox: Sandbox) -> Non
 def test_no_key_is_missing_and_a_wrong_one_invalid(sandbox: Sandbox) -> None:
     without = requests.get(sandbox.mailchimp_url + "/3.0/ping", timeout=30)
     assert refusal(without) == (401, "API Key Missing")
-    for key in ("secret", "0" * 31 + "-us6", "0" * 32, OWNER + "-us6", REVOKED):
+    for key in ("secret", "0" * 32, OWNER + "-us6", REVOKED):
         assert refusal(ask(sandbox, "GET", "/3.0/ping", key)) == (401, "API Key Invalid")
 
 

@@ -171,6 +171,29 @@ def test_a_name_that_is_already_there_is_refused(connected: cs.Workspace, side: 
     assert side.on_segment() == set()
 
 
+def test_a_segment_that_mailchimp_refused_to_make_is_not_taken_from_whoever_makes_it_later(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    fault_on(proxy, "POST", "/segments", "400")
+    with pytest.raises(ApiFinal, match="400"):
+        workspace.sync(COHORT, side.audience_id)
+    side.client.send(mc.build_segment(side.audience_id, f"mixpanel_{COHORT}"))
+    with pytest.raises(UnsafePlan, match="did not make"):
+        workspace.sync(COHORT, side.audience_id)
+
+
+def test_a_segment_whose_making_was_not_answered_is_ours_only_while_nobody_is_on_it(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    fault_on(proxy, "POST", "/segments", "lost")
+    with pytest.raises(cs.CohortsyncError):
+        workspace.sync(COHORT, side.audience_id)
+    someone = mc.fetch_members(side.client, side.audience_id, "subscribed")["address"].iloc[0]
+    side.move(f"mixpanel_{COHORT}", [someone], [])
+    with pytest.raises(UnsafePlan, match="did not make"):
+        workspace.sync(COHORT, side.audience_id)
+
+
 def test_where_the_segments_name_is_not_unique_people_are_added_by_segment_call(
         connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
     reload(connected, tmp_path, slice(0, 100))

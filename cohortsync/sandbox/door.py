@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .problems import Problem, too_many_requests
 
 LIMIT = 10
-KEY = re.compile(r"[0-9a-f]{32}-[a-z]+[0-9]+")
+KEY = re.compile(r"[0-9A-Za-z]+-[a-z]+[0-9]+")
 LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 
