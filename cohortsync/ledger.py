@@ -189,10 +189,6 @@ def record_answered(home: Path, run_id: str, number: int, outcome: str) -> None:
                     (now(), outcome, run_id, number))
 
 
-def batches(home: Path, run_id: str) -> list[dict[str, Any]]:
-    return _all(home, "select * from batches where run_id = ? order by number", (run_id,))
-
-
 def record_rejects(home: Path, account_id: str, audience_id: str, reasons: Mapping[str, str], days: int) -> None:
     """Remember Mailchimp's refusals of people, by hash, until they expire."""
     expires_at = (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds")

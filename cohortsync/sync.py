@@ -323,7 +323,7 @@ class _Run:
 
     def _subscribe(self, target: Target, new: pd.DataFrame) -> list[str]:
         """Batch subscribe who is new; answers the addresses that came in without our tag."""
-        tags = self._merge_tags() if len(new) else set()
+        tags = mailchimp.fetch_merge_tags(self.client, self.audience_id) if len(new) else set()
         unique = len(new) == 0 or self._name_is_unique(target)
         late: list[str] = []
         for start in range(0, len(new), CHUNK):
@@ -346,9 +346,6 @@ class _Run:
         self.refused |= {h: reason for h, reason in answer.errors.items() if reason != "exists"}
         return [m["email_address"] for m in answer.created
                 if target.segment_id not in [tag["id"] for tag in m.get("tags", [])]]
-
-    def _merge_tags(self) -> set[str]:
-        return mailchimp.fetch_merge_tags(self.client, self.audience_id)
 
     def _name_is_unique(self, target: Target) -> bool:
         if self.segment_made:

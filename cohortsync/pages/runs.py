@@ -30,8 +30,8 @@ table[COUNTS] = table[COUNTS].fillna(0).astype("int64")
 runs = {run["run_id"]: run for run in table.to_dict("records")}
 overview = table.assign(run=[line(run) for run in runs.values()],
                         proven=[f"{run['accounted']:,} of {run['size']:,}" for run in runs.values()])
-st.dataframe(overview[["run", "cohort", "target", "proven"]].set_axis(["Run", "Cohort", "Where", "Proven"],
-                                                                            axis="columns"), hide_index=True)
+st.dataframe(overview[["run", "cohort", "proven", "target"]].set_axis(["Run", "Cohort", "Proven", "Where"],
+                                                                             axis="columns"), hide_index=True)
 chosen = frame.choose("Look at", list(runs), "run", lambda run: f"{runs[run]['cohort']} · {line(runs[run])} ({run})")
 with frame.told():
     receipt = workspace.receipt(chosen)
