@@ -1,17 +1,20 @@
 # GNU make 3.81 (macOS) or later, and any POSIX shell.
-# PYTHON names the Python that .venv is made with, ARGS goes to pytest.
+# PYTHON names the Python that .venv is made with, ARGS goes to pytest and to the benchmark.
 
 PYTHON ?= python3
 COHORTSYNC_HOME ?= cohortsync-demo
 BIN = .venv/bin
 
-.PHONY: help .venv demo app lab test browser check lock clean
+.PHONY: help .venv demo app lab test sweep bench browser check lock clean
 
 help:
 	@echo 'make demo     set up .venv and run the main job on sample data, against a local Mailchimp'
 	@echo 'make app      open the app on the workspace that the demo left'
 	@echo 'make lab      open JupyterLab on a copy of the notebooks, in lab/'
 	@echo 'make test     run all tests; one of them with: make test ARGS=tests/test_mtu.py'
+	@echo 'make sweep    kill a load at a hundred random points; takes a few minutes'
+	@echo 'make bench    measure against DuckDB alone, polars, pandas and plain Python; a quick look:'
+	@echo '              make bench ARGS="--events 1000000 --verbs 500000"'
 	@echo 'make browser  install the browser that the browser test needs (Debian and Ubuntu)'
 	@echo 'make check    lint, types and tests'
 	@echo 'make lock     renew the exact versions in constraints.txt'
@@ -35,6 +38,11 @@ help:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]' -c constraints.txt
 	@touch $@
 
+.venv/.bench: .venv/.ready
+	@echo 'Adding what the benchmark measures against to .venv.'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' -c constraints.txt
+	@touch $@
+
 demo: .venv/.ready
 	@$(BIN)/cohortsync --home '$(COHORTSYNC_HOME)' demo
 	@echo
@@ -51,6 +59,9 @@ lab: .venv/.lab
 
 test: .venv/.ready
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/.bench
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 browser:
 	@if [ -n "$$COHORTSYNC_CHROMIUM" ]; then \
@@ -71,6 +82,9 @@ browser:
 	  exit 1; \
 	fi
 
+sweep: .venv/.ready
+	@$(BIN)/python -m pytest -m sweep --dist load $(ARGS)
+
 check: .venv/.ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -78,7 +92,7 @@ check: .venv/.ready
 
 lock:
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,lab]'
+	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,lab,bench]'
 	@{ sed -n '/^#/p' constraints.txt; \
 	   build/lock/bin/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$'; \
 	 } > build/constraints.txt

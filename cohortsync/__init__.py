@@ -21,9 +21,12 @@ __version__ = "0.1.0"
 __all__ = ["CohortsyncError", "Workspace", "charts", "open"]
 
 
-def open(home: Path | str | None = None) -> Workspace:
-    """The workspace in ``home`` (default: ``COHORTSYNC_HOME``, else your data folder), made if need be."""
-    return __getattr__("Workspace").at(home)
+def open(home: Path | str | None = None, project: str | None = None) -> Workspace:
+    """The workspace in ``home`` (default: ``COHORTSYNC_HOME``, else your data folder), made if need be.
+
+    ``project``: the id of one of its projects (default: ``COHORTSYNC_PROJECT``, else the only one).
+    """
+    return __getattr__("Workspace").at(home, project)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cohortsync.audience import EXPLAINED
+from cohortsync.forecast import MonthToDate
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 INK, GRID = "#767676", "rgba(127, 127, 127, 0.25)"
@@ -67,6 +68,43 @@ def cohort_sizes(frame: pd.DataFrame) -> go.Figure:
     return _rows(figure, names, "Cohorts and who of them can be exported", "ids of the cohort")
 
 
+def cohort_history(frame: pd.DataFrame) -> go.Figure:
+    """A cohort's size at each snapshot, who entered above and who left below. Takes ``cohort_history(cohort)``."""
+    if frame.empty:
+        return _empty("No snapshot of this cohort is kept.")
+    figure = go.Figure()
+    for column, sign, colour in (("entered", 1, GREEN), ("left", -1, VERMILION)):
+        figure.add_bar(x=frame["loaded_at"].tolist(), y=(sign * frame[column]).tolist(), name=column,
+                       marker_color=colour, text=_numbers(frame[column]), hovertemplate="%{x}: %{text}")
+    figure.add_scatter(x=frame["loaded_at"].tolist(), y=frame["size"].tolist(), name="size", mode="lines+markers",
+                       line={"color": BLUE}, text=_numbers(frame["size"]), hovertemplate="%{x}: %{text}")
+    figure.update_layout(barmode="relative")
+    figure.update_xaxes(title="loaded at (UTC)", showgrid=False, automargin=True)
+    figure.update_yaxes(title="ids of the cohort", gridcolor=GRID, zerolinecolor=GRID, tickformat=",d", automargin=True)
+    return _dress(figure, f"{plain(frame['cohort'].iloc[0], 32)}: size over time", 420, legend=True)
+
+
+def cohort_overlap(frame: pd.DataFrame) -> go.Figure:
+    """Of each cohort (row), the share of its users who are in each other one (column). Takes ``cohort_overlap()``."""
+    if frame.empty:
+        return _empty("An overlap needs two cohorts.")
+    names = list(dict.fromkeys([*frame["cohort"], *frame["other"]]))
+    cells = {(name, name): (1.0, "") for name in names}
+    for row in frame.to_dict("records"):
+        for pair, share in (((row["cohort"], row["other"]), "share"), ((row["other"], row["cohort"]), "other_share")):
+            nobody = row[share] != row[share]
+            cells[pair] = row[share], "" if nobody else f"{row[share]:.1%} ({row['users_in_both']:,})"
+    table = [[cells[one, other] for other in names] for one in names]
+    figure = go.Figure(go.Heatmap(
+        z=[[share for share, _ in line] for line in table], text=[[label for _, label in line] for line in table],
+        texttemplate="%{text}", hoverinfo="text", zmin=0, zmax=1, showscale=False, xgap=2, ygap=2,
+        colorscale=[[0, "rgba(0, 114, 178, 0.05)"], [1, BLUE]]))
+    places = {"tickvals": list(range(len(names))), "ticktext": [plain(name, 32) for name in names], "showgrid": False,
+              "zeroline": False, "automargin": True}
+    figure.update_xaxes(**places, side="bottom").update_yaxes(**places, autorange="reversed")
+    return _dress(figure, "Of the users of a row's cohort, how many are in the column's", 180 + 46 * len(names))
+
+
 def mtu(frame: pd.DataFrame) -> go.Figure:
     """Monthly tracked users in the three readings, the guardrail beside them. Takes ``mtu()``."""
     if frame.empty:
@@ -86,6 +124,36 @@ def exempt(frame: pd.DataFrame) -> go.Figure:
         return _empty("No events are loaded yet, so nobody is exempt.")
     figure = go.Figure(_column(frame, "exempt_users", "exempt users", PURPLE))
     return _columns(figure, "Users tracked only by exempt Mailchimp events", "users per month")
+
+
+def marginal(frame: pd.DataFrame, limit: int = 10) -> go.Figure:
+    """Users whose only qualifying event of a month each event is: the newest month. Takes ``marginal_mtu()``."""
+    newest = frame[frame["month"] == frame["month"].max()].nlargest(limit, "sole_users").query("sole_users > 0")
+    if newest.empty:
+        return _empty("No user has one event alone to thank for being counted.")
+    rows = [(row.event, row.sole_users, BLUE) for row in newest.itertuples()]
+    month, mtu = newest.iloc[0][["month", "mtu"]]
+    return _bars(rows, f"{plain(month)}: users who would leave MTU without one event", "users", of=int(mtu))
+
+
+def month_to_date(found: MonthToDate | None) -> go.Figure:
+    """Tracked users so far, day by day, beside past months, and the projection. Takes ``month_to_date()``."""
+    if found is None:
+        return _empty("No events are loaded yet, so there is no month to follow.")
+    figure = go.Figure()
+    for month, days in found.days.groupby("month"):
+        now = month == found.month
+        figure.add_scatter(x=days["day"].tolist(), y=days["users"].tolist(), name=plain(month), mode="lines",
+                           line={"color": BLUE if now else GREY, "width": 4 if now else 1.5},
+                           hovertemplate="day %{x}: %{y:,}")
+    if found.projection is not None:
+        figure.add_scatter(x=[int(found.days["day"].max())], y=[found.projection], name="projection",
+                           mode="markers+text", marker={"color": VERMILION, "size": 12, "symbol": "diamond-open"},
+                           text=[f"{found.projection:,}"], textposition="bottom center", textfont={"color": INK})
+    figure.update_xaxes(title="day of the month", gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title="tracked users so far", rangemode="tozero", gridcolor=GRID, tickformat=",d",
+                        automargin=True)
+    return _dress(figure, f"{plain(found.month)} up to {plain(found.through)} beside past months", 420, legend=True)
 
 
 def plan(counts: Mapping[str, int]) -> go.Figure:

@@ -7,6 +7,7 @@ refusals. Many small transactions from several processes; addresses only as hash
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+from cohortsync.errors import StoreError
+
+DISK_ERRORS = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+VERSION = 2
 SCHEMA = """
 create table if not exists workspace (
     version integer not null, generation integer not null, salt text not null) strict;
 create table if not exists projects (
-    project_id text primary key, timezone text not null, id_merge text not null, created_at text not null) strict;
+    project_id text primary key, timezone text not null, id_merge text not null, event_times text not null,
+    created_at text not null) strict;
 create table if not exists connections (
     kind text primary key, account_id text not null, account_name text not null, role text not null,
     host text not null, base_url text not null, rehearsal integer not null, new_contacts text not null,
@@ -48,19 +53,34 @@ def now() -> str:
 
 @contextmanager
 def state(home: Path) -> Iterator[sqlite3.Connection]:
-    """The open state file, made on first use; rows answer by column name."""
-    path = home / "state.sqlite"
-    path.touch(mode=0o600)
-    con = sqlite3.connect(path, timeout=30, isolation_level=None)
-    con.row_factory = sqlite3.Row
+    """The open state file, made on first use; rows answer by column name. On a read-only disk it can be read."""
+    con = None
     try:
+        con = _opened(home / "state.sqlite")
+        con.row_factory = sqlite3.Row
         for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
             con.execute(f"pragma {pragma}")
         if not con.execute("select 1 from sqlite_master where name = 'workspace'").fetchone():
             _create(con)
+        _same_version(con)
         yield con
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in DISK_ERRORS:
+            raise
+        raise StoreError(f"The state of the workspace {home} could not be opened or written ({error}). Look whether "
+                         "its disk is full or read-only.") from error
     finally:
-        con.close()
+        if con:
+            con.close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """SQLite's own files beside it cannot be made on a read-only disk; without a log there is nothing to miss."""
+    if os.access(path.parent, os.W_OK):
+        path.touch(mode=0o600)
+        return sqlite3.connect(path, timeout=30, isolation_level=None)
+    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{alone}", timeout=30, isolation_level=None, uri=True)
 
 
 def _create(con: sqlite3.Connection) -> None:
@@ -71,14 +91,22 @@ def _create(con: sqlite3.Connection) -> None:
                     (VERSION, secrets.token_hex(16)))
 
 
+def _same_version(con: sqlite3.Connection) -> None:
+    version = con.execute("select version from workspace").fetchone()["version"]
+    if version != VERSION:
+        raise StoreError(f"This workspace was made by another version of cohortsync (its format is {version}, this one "
+                         f"reads {VERSION}). Load its files into a new one, named with --home DIR.")
+
+
 @contextmanager
-def transaction(con: sqlite3.Connection) -> Iterator[None]:
-    """Everything inside or nothing; waits for other writers instead of failing."""
-    con.execute("begin immediate")
+def transaction(con: sqlite3.Connection, kind: str = "immediate") -> Iterator[None]:
+    """Everything inside or nothing; waits for other writers instead of failing (``deferred``: only reads)."""
+    con.execute(f"begin {kind}")
     try:
         yield
     except BaseException:
-        con.execute("rollback")
+        if con.in_transaction:  # a full disk has ended it already
+            con.execute("rollback")
         raise
     con.execute("commit")
 
@@ -105,27 +133,37 @@ def generation(home: Path) -> int:
     return _one(home, "select generation from workspace")["generation"]  # type: ignore[index]
 
 
+def in_force(home: Path) -> tuple[int, list[dict[str, Any]]]:
+    """The generation in force and the ``projects`` it was reckoned by, as of one instant."""
+    with state(home) as con, transaction(con, "deferred"):
+        number = con.execute("select generation from workspace").fetchone()["generation"]
+        return number, [dict(row) for row in con.execute("select * from projects order by project_id")]
+
+
 def publish_generation(home: Path, new: int, base: int, settings: Mapping[str, str]) -> bool:
     """Put a generation in force if ``base`` still is, with the project's settings it was reckoned by.
 
-    One commit, so readers see old or new. ``settings``: ``project_id, timezone, id_merge``.
+    One commit, so readers see old or new. ``settings``: ``project_id, timezone, id_merge, event_times``.
     """
     with state(home) as con, transaction(con):
         done = con.execute("update workspace set generation = ? where generation = ?", (new, base)).rowcount == 1
         if done:
-            con.execute("update projects set timezone = :timezone, id_merge = :id_merge "
+            con.execute("update projects set timezone = :timezone, id_merge = :id_merge, event_times = :event_times "
                         "where project_id = :project_id", dict(settings))
     return done
 
 
-def project(home: Path) -> dict[str, Any] | None:
-    """``project_id, timezone, id_merge`` of the workspace's project, or None."""
-    return _one(home, "select * from projects")
+def projects(home: Path) -> list[dict[str, Any]]:
+    """``project_id, timezone, id_merge, event_times`` (auto, utc or local) of each project, by id."""
+    return _all(home, "select * from projects order by project_id")
 
 
-def record_project(home: Path, project_id: str, timezone: str, id_merge: str) -> None:
-    _put(home, "projects", {"project_id": project_id, "timezone": timezone, "id_merge": id_merge,
-                            "created_at": now()})
+def record_project(home: Path, row: Mapping[str, str]) -> None:
+    """Write or rewrite a project's settings; it stays as old as it is."""
+    with state(home) as con:
+        con.execute("insert into projects values (:project_id, :timezone, :id_merge, :event_times, :now) "
+                    "on conflict do update set timezone = excluded.timezone, id_merge = excluded.id_merge, "
+                    "event_times = excluded.event_times", {**row, "now": now()})
 
 
 def connection(home: Path, kind: str = "mailchimp") -> dict[str, Any] | None:
@@ -150,6 +188,13 @@ def segment(home: Path, account_id: str, audience_id: str, project_id: str, coho
 
 def record_segment(home: Path, row: Mapping[str, Any]) -> None:
     _put(home, "segments", {"created_at": now(), **row})
+
+
+def segments_of_others(home: Path, account_id: str, audience_id: str, project_id: str, cohort: str) -> set[int]:
+    """The segments of an audience that are kept for other cohorts, of this project or another."""
+    rows = _all(home, "select segment_id from segments where account_id = ? and audience_id = ? "
+                      "and (project_id, cohort) <> (?, ?)", (account_id, audience_id, project_id, cohort))
+    return {row["segment_id"] for row in rows if row["segment_id"] is not None}
 
 
 def forget_segment(home: Path, account_id: str, audience_id: str, project_id: str, cohort: str) -> None:

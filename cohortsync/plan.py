@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import pandas as pd
 
@@ -42,6 +43,7 @@ class Plan:
 
     ``people``: one row a person with ``member_hash, address, canonical_id, word, reason, status`` (in the
     audience now), ``in_segment, first_name, last_name``. ``excluded``: reason → ids that are not exportable.
+    ``as_of``: when the Mixpanel data it was made from was published.
     """
 
     project_id: str
@@ -52,6 +54,7 @@ class Plan:
     people: pd.DataFrame
     excluded: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    as_of: datetime | None = None
 
     @property
     def counts(self) -> dict[str, int]:

@@ -89,11 +89,12 @@ def _answers(url: str) -> bool:
 
 def demo(workspace: Workspace, exports: Exports, say: Any, progress: Progress) -> None:
     """Load, reckon, sync to the local Mailchimp, prove, run the notebooks. ``say`` shows a title and a value."""
-    before = workspace.project
-    if before and before["project_id"] != exports.project_id:
-        raise BadInput(f"{workspace.home} already holds project {before['project_id']}; the demo would mix it with "
+    others = [project for project in workspace.projects()["project_id"] if project != exports.project_id]
+    if others:
+        raise BadInput(f"{workspace.home} already holds project {', '.join(others)}; the demo would mix it with "
                        f"{exports.project_id}. Name an empty folder with --home DIR.")
-    workspace.init(exports.timezone, exports.id_merge, exports.project_id)
+    workspace = Workspace(workspace.home, exports.project_id)
+    workspace.init(exports.timezone, exports.id_merge)
     with local_mailchimp(workspace, exports.members) as url:
         say("Local Mailchimp", f"{url} (real HTTP, invented people; nothing is mailed)")
         say("Load", workspace.load(exports.events, exports.profiles, exports.cohorts, progress))
@@ -128,7 +129,8 @@ def _run_notebooks(workspace: Workspace, cohort: str | None, progress: Progress)
     chosen = {"01_explore_cohort": {"cohort": cohort}, "02_mtu_report": {}, "03_sync_cohort": {"cohort": cohort}}
     names = list(chosen) if cohort else ["02_mtu_report"]
     for name in names:
-        runs.execute_notebook(name, folder / f"{name}.ipynb", chosen[name], workspace.home, progress)
+        parameters = {**chosen[name], "project": workspace.project_id}
+        runs.execute_notebook(name, folder / f"{name}.ipynb", parameters, workspace.home, progress)
     return [folder / f"{name}.ipynb" for name in names]
 
 
@@ -152,8 +154,8 @@ def _streamlit(workspace: Workspace, port: int) -> None:
     script = bundled("app.py")
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port),
                "--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
-    child = subprocess.Popen(command, env={**os.environ, "COHORTSYNC_HOME": str(workspace.home)},
-                             stdin=subprocess.DEVNULL)
+    place = {"COHORTSYNC_HOME": str(workspace.home), "COHORTSYNC_PROJECT": workspace.project_id or ""}
+    child = subprocess.Popen(command, env=os.environ | place, stdin=subprocess.DEVNULL)
     try:
         if child.wait():
             raise CohortsyncError(f"The app stopped with status {child.returncode}; its words stand above.")

@@ -1,7 +1,7 @@
 """The files a user brings: what they are, whether they are whole, and their lines.
 
 Nothing here knows what an event or a profile is; the shapes are those that Mixpanel's export, its
-pages and its clients write (NDJSON, JSON arrays and documents, CSV, lists of ids; plain or gz).
+pages and its clients write (NDJSON, JSON arrays and documents, CSV, lists of ids; plain or gz), and Parquet.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from isal import igzip, isal_zlib
 
 from cohortsync import emails
 from cohortsync.errors import BadInput
 
 MAX_LINE = 32 * 1024 * 1024
-ID_COLUMNS = ("$distinct_id", "distinct_id", "Distinct ID")
+MAX_JOINED_LINES, MAX_JOINED = 8, 1024 * 1024
+ID_COLUMNS = ("$distinct_id", "distinct_id", "Distinct ID", "DISTINCT_ID")
+EVENT_COLUMNS = ({"event", "time"}, {"event_name", "time"}, {"EVENT_NAME", "TIME"})
+PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
 Progress = Callable[[str, float, float], None]
 
@@ -35,8 +39,9 @@ def silent(_label: str, _done: float, _total: float) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """One file as found: ``shape`` is lines, array, document, csv or ids; ``sha256`` of the decompressed bytes;
-    ``longest`` line in bytes (those under 1 MB not measured)."""
+    """One file as found: ``shape`` is lines, array, document, csv, ids or parquet (``lines``: its rows); ``sha256`` of
+    the decompressed bytes; ``longest`` line in bytes (those under 1 MB not measured); ``nested``: its first line is an
+    event with an object of properties."""
 
     kind: str
     path: Path
@@ -46,18 +51,19 @@ class Source:
     longest: int
     shape: str
     compression: str
+    nested: bool
 
     @property
-    def needs_splitting(self) -> bool:
-        """Whether DuckDB's reader would take what it should not: rows of a broken CSV, an endless line."""
-        endless = self.longest > MAX_LINE and self.kind == "events"
-        return self.shape == "csv" or (self.shape == "lines" and endless)
+    def needs_spelling(self) -> bool:
+        """Whether DuckDB's own reader of lines is not enough for events: another shape, or an endless line."""
+        return self.shape != "parquet" and (self.shape != "lines" or self.longest > MAX_LINE)
 
 
-def inspect(kind: str, path: Path, cohort: str = "", progress: Progress = silent) -> Source:
+def inspect(kind: str, path: Path, cohort: str = "", tell: Callable[[int], None] = lambda _read: None) -> Source:
     """Read a file once to its end (a gz to its checksum) and say what it is.
 
-    ``kind``: events, profiles or cohort. Raises BadInput when it is missing, damaged or something else.
+    ``kind``: events, profiles, mappings or cohort; ``tell`` hears how many of the file's bytes are read. Raises
+    BadInput when the file is missing, damaged or something else.
     """
     path = Path(os.path.expanduser(path))
     if not os.path.isfile(path):
@@ -65,47 +71,65 @@ def inspect(kind: str, path: Path, cohort: str = "", progress: Progress = silent
     if not os.access(path, os.R_OK):
         raise BadInput(f"{path} is not yours to read. Change its permissions or copy it.")
     compression = "gzip" if path.open("rb").read(2) == b"\x1f\x8b" else "uncompressed"
-    sha256, lines, longest = _digest(path, compression, progress)
-    return Source(kind, path.resolve(), cohort, sha256, lines, longest, _shape(kind, path, compression), compression)
+    sha256, lines, longest = _digest(path, compression, tell)
+    shape, nested = _shape(kind, path, compression)
+    if shape == "parquet":
+        lines = _parquet_rows(path, compression)
+    return Source(kind, path.resolve(), cohort, sha256, lines, longest, shape, compression, nested)
 
 
 def opened(path: Path, compression: str) -> BinaryIO:
-    return gzip.open(path, "rb") if compression == "gzip" else path.open("rb")  # type: ignore[return-value]
+    return igzip.open(path, "rb") if compression == "gzip" else path.open("rb")
 
 
-def _digest(path: Path, compression: str, progress: Progress) -> tuple[str, int, int]:
-    digest, size, last = hashlib.sha256(), path.stat().st_size, b"\n"
+def _digest(path: Path, compression: str, tell: Callable[[int], None]) -> tuple[str, int, int]:
+    digest, last = hashlib.sha256(), b"\n"
     lines = longest = open_line = 0
     try:
-        with path.open("rb") as raw, gzip.open(raw) if compression == "gzip" else raw as file:
+        with path.open("rb") as raw, igzip.open(raw) if compression == "gzip" else raw as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
                 lines, last = lines + chunk.count(b"\n"), chunk[-1:]
-                longest = max(longest, open_line + len(chunk.partition(b"\n")[0]))
-                open_line = len(chunk.rpartition(b"\n")[2]) + (0 if b"\n" in chunk else open_line)
-                progress(f"Reading {path.name}", raw.tell(), size)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                first_end, last_end = chunk.find(b"\n"), chunk.rfind(b"\n")
+                longest = max(longest, open_line + (len(chunk) if first_end < 0 else first_end))
+                open_line = len(chunk) - last_end - 1 + (open_line if last_end < 0 else 0)
+                tell(raw.tell())
+    except (EOFError, isal_zlib.error, gzip.BadGzipFile) as error:  # type: ignore[misc]
         raise BadInput(f"{path} is a damaged gz file ({error}). Fetch it again; nothing was loaded.") from None
     return digest.hexdigest(), lines + (last != b"\n"), longest
 
 
-def _shape(kind: str, path: Path, compression: str) -> str:
+def _shape(kind: str, path: Path, compression: str) -> tuple[str, bool]:
+    """What a file is by its beginning, and whether its first line is an event with an object of properties."""
     with opened(path, compression) as file:
         head = file.read(1 << 20).removeprefix(BOM).lstrip()
+    if head.startswith(PARQUET):
+        return "parquet", False
     first_line = head.partition(b"\n")[0].strip()
     if head.startswith(b"Unable to authenticate"):
         raise BadInput(f"{path} is not data but Mixpanel's refusal: Unable to authenticate request. Check the service "
                        "account's name, secret and project, and fetch it again.")
     if head[:1] == b"[":
-        return "array"
+        return "array", False
     if head[:1] == b"{":
         _refuse_error_answer(path, head)
-        return "lines" if kind == "events" or _is_json(first_line) or len(first_line) > 1 << 19 else "document"
+        lines = kind == "events" or _is_json(first_line) or len(first_line) > 1 << 19
+        return ("lines" if lines else "document"), lines and _is_nested(first_line)
     if not head and kind == "events":  # a day on which nothing happened
-        return "lines"
+        return "lines", False
     if not head:
         raise BadInput(f"{path} is empty. If there is truly nothing, say so: a file that holds only [].")
-    return _text_shape(kind, path, first_line)
+    return _text_shape(kind, path, first_line), False
+
+
+def _parquet_rows(path: Path, compression: str) -> int:
+    if compression != "uncompressed":
+        raise BadInput(f"{path} is Parquet within gz. Unpack it first: gunzip; nothing was loaded.")
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path} is a damaged Parquet file ({emails.scrub(str(error))[:200]}). Fetch it again; "
+                       "nothing was loaded.") from None
 
 
 def _text_shape(kind: str, path: Path, first_line: bytes) -> str:
@@ -113,7 +137,7 @@ def _text_shape(kind: str, path: Path, first_line: bytes) -> str:
         columns = next(csv.reader([first_line.decode()], strict=True), [])
     except (UnicodeDecodeError, csv.Error):
         columns = []
-    if kind == "events" and "event" in columns and "time" in columns:
+    if kind == "events" and any(names <= set(columns) for names in EVENT_COLUMNS):
         return "csv"
     if kind != "events" and any(name in columns for name in ID_COLUMNS):
         return "csv"
@@ -133,6 +157,11 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
+def _is_nested(text: bytes) -> bool:
+    record = json.loads(text) if _is_json(text) else {}
+    return "event" in record and isinstance(record.get("properties"), dict)
+
+
 def _refuse_error_answer(path: Path, head: bytes) -> None:
     """Mixpanel's refusals are JSON too, and easily saved in place of the data."""
     if not _is_json(head):
@@ -143,16 +172,17 @@ def _refuse_error_answer(path: Path, head: bytes) -> None:
                        f"{emails.scrub(str(answer['error']))[:200]}. Fetch it again.")
 
 
-Row = tuple[int, int | None, str | None, str | None]
+Row = tuple[int, int | None, str | None, str | None, int]
 LINES = pa.schema([("line", pa.int64()), ("byte_offset", pa.int64()), ("text", pa.string()),
-                   ("reason", pa.string())])
+                   ("reason", pa.string()), ("parts", pa.int64())])
 
 
 def split(source: Source, batch_bytes: int = 16 << 20) -> pa.RecordBatchReader:
-    """Every non-blank line of a file of lines, ids or CSV as a stream of ``line, byte_offset, text, reason``.
+    """Every non-blank line of a file of lines, ids or CSV as a stream of ``line, byte_offset, text, reason, parts``.
 
-    ``text`` is null where ``reason`` says why the line cannot even be read; a CSV row is a JSON object of
-    its non-blank cells. For CSV, and for files on which the fast reader gave up.
+    ``text`` is null where ``reason`` says why the line cannot even be read; a CSV row is a JSON object of its non-blank
+    cells; a record split over several lines is put together, ``parts`` being their number. For CSV, and for files on
+    which the fast reader gave up.
     """
     return pa.RecordBatchReader.from_batches(LINES, _batches(source, batch_bytes))
 
@@ -161,7 +191,7 @@ def _batches(source: Source, batch_bytes: int) -> Iterator[pa.RecordBatch]:
     rows: list[Row] = []
     held = 0
     with opened(source.path, source.compression) as file:
-        for row in _csv_rows(file) if source.shape == "csv" else _line_rows(file):
+        for row in {"csv": _csv_rows, "ids": _id_rows}.get(source.shape, _line_rows)(file):
             rows.append(row)
             held += len(row[2] or "")
             if held > batch_bytes:
@@ -171,13 +201,74 @@ def _batches(source: Source, batch_bytes: int) -> Iterator[pa.RecordBatch]:
 
 
 def _batch(rows: list[Row]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True) if rows else ([], [], [], [])
+    columns = zip(*rows, strict=True) if rows else [[]] * len(LINES)
     return pa.record_batch([list(column) for column in columns], schema=LINES)
 
 
-def _line_rows(file: BinaryIO) -> Iterator[Row]:
+def _id_rows(file: BinaryIO) -> Iterator[Row]:
     for line, offset, raw in _raw_lines(file):
-        yield line, offset, *_text(raw)
+        yield line, offset, *_text(raw), 1
+
+
+def _line_rows(file: BinaryIO) -> Iterator[Row]:
+    for line, offset, raw, parts in _rejoined(_raw_lines(file)):
+        yield line, offset, *_text(raw), parts
+
+
+Line = tuple[int, int, bytes]
+
+
+def _rejoined(lines: Iterator[Line]) -> Iterator[tuple[int, int, bytes, int]]:
+    """The lines, those put together that are no JSON each but one object together: exports break records so.
+
+    Only lines that follow each other, and never across a line that is JSON by itself.
+    """
+    held: list[Line] = []
+    for line, offset, raw in lines:
+        fragment = (held or not _looks_whole(raw)) and not _is_json(raw)
+        if held and (not fragment or line != held[-1][0] + 1):
+            yield from ((*each, 1) for each in held)
+            held = []
+        if not fragment:
+            yield line, offset, raw, 1
+            continue
+        held.append((line, offset, raw))
+        first, whole = _completed(held)
+        if whole:
+            yield from ((*each, 1) for each in held[:first])
+            yield *held[first][:2], whole, len(held) - first
+            held = []
+        while len(held) == MAX_JOINED_LINES or sum(len(raw) for *_, raw in held) > MAX_JOINED:
+            yield *held.pop(0), 1
+    yield from ((*each, 1) for each in held)
+
+
+def _looks_whole(raw: bytes) -> bool:
+    """Whether a line is an object as far as can be told without parsing it."""
+    text = raw.strip()
+    return text[:1] == b"{" and text[-1:] == b"}" and text.count(b"{") == text.count(b"}")
+
+
+def _completed(held: list[Line]) -> tuple[int, bytes]:
+    """From which of the lines on they are one object, and that object's text; blank where they are none."""
+    ends = [raw.rstrip(b"\r\n") for *_, raw in held]
+    if ends[-1].rstrip()[-1:] == b"}":
+        for first in range(len(ends) - 1):
+            if ends[first].lstrip()[:1] == b"{":
+                for glue in (b"\n", b""):
+                    if _is_object(text := glue.join(ends[first:])):
+                        return first, text
+    return 0, b""
+
+
+def _is_object(text: bytes) -> bool:
+    """Whether text is a JSON object to DuckDB as well, which takes neither a NUL byte nor half a character."""
+    try:
+        record = json.loads(text.decode())
+        json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict)
 
 
 def _csv_rows(file: BinaryIO) -> Iterator[Row]:
@@ -191,10 +282,10 @@ def _csv_rows(file: BinaryIO) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error:
-            yield line, None, None, "broken quotes or an endless cell"
+            yield line, None, None, "broken quotes or an endless cell", 1
             continue
         if cells:
-            yield line, None, *_object(header, cells)
+            yield line, None, *_object(header, cells), 1
 
 
 def _object(header: list[str], cells: list[str]) -> tuple[str | None, str | None]:
@@ -208,7 +299,7 @@ def _object(header: list[str], cells: list[str]) -> tuple[str | None, str | None
     return text, None
 
 
-def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+def _raw_lines(file: BinaryIO) -> Iterator[Line]:
     """Line number from 1, byte offset and bytes of each non-blank line; an endless line is cut, not held."""
     number = offset = 0
     while raw := file.readline(MAX_LINE + 1):

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -120,20 +120,21 @@ def _connected(home: Path, settings: Settings | None = None) -> Iterator[tuple[d
 
 # planning
 
-def plan(home: Path, cohort: str, audience_id: str, progress: Progress = silent) -> Plan:
+def plan(home: Path, cohort: str, audience_id: str, progress: Progress = silent,
+         project_id: str | None = None) -> Plan:
     """What a sync of the cohort to the audience would do now; reads only.
 
+    ``project_id``: whose cohort it is; None: the workspace's only project's.
     Raises BadInput for an unknown cohort, UnsafePlan when the segment's name is taken by one we did not make.
     """
     with _connected(home) as (connection, client):
-        return _plan(home, connection, client, cohort, audience_id, progress)
+        return _plan(home, connection, client, required_project(home, project_id), cohort, audience_id, progress)
 
 
-def _plan(home: Path, connection: dict[str, Any], client: Client, cohort: str, audience_id: str,
-          progress: Progress) -> Plan:
-    project = required_project(home)
+def _plan(home: Path, connection: dict[str, Any], client: Client, project: dict[str, Any], cohort: str,
+          audience_id: str, progress: Progress) -> Plan:
     with warehouse.reading(home) as con:
-        people = audience.people(con, project, cohort)
+        people, as_of = audience.people(con, project, cohort), warehouse.as_of(con)
     progress("Reading the audience", 0, 1)
     target = _target(home, connection, client, project, cohort, audience_id)
     members = _mirror(home, client, audience_id)
@@ -145,7 +146,7 @@ def _plan(home: Path, connection: dict[str, Any], client: Client, cohort: str, a
     excluded = {str(r): int(n) for r, n in people["reason"].value_counts().items() if r != "exportable"}
     warning = audience.id_warning(project, people)
     return Plan(project["project_id"], cohort, len(people), target, connection["new_contacts"],
-                plan_people(people, members, on_segment, rejects), excluded, (warning,) if warning else ())
+                plan_people(people, members, on_segment, rejects), excluded, (warning,) if warning else (), as_of)
 
 
 def _tagged(members: pd.DataFrame, segment_id: int) -> dict[str, str]:
@@ -169,8 +170,10 @@ def _target(home: Path, connection: dict[str, Any], client: Client, project: dic
             audience_id: str) -> Target:
     name = mailchimp.fetch_audience_name(client, audience_id)
     segments = mailchimp.fetch_segments(client, audience_id)
-    kept = ledger.segment(home, connection["account_id"], audience_id, project["project_id"], cohort)
-    segment_id, segment_name = _own_segment(segments, kept, client.settings.segment_prefix + cohort)
+    key = (connection["account_id"], audience_id, project["project_id"], cohort)
+    kept, others = ledger.segment(home, *key), ledger.segments_of_others(home, *key)
+    wished = client.settings.segment_prefix + _within_workspace(home, project, cohort)
+    segment_id, segment_name = _own_segment(segments, kept, wished, others)
     if segment_id is not None and kept and kept["segment_id"] is None:
         if mailchimp.fetch_segment_members(client, audience_id, segment_id):
             raise _taken(segment_name, segment_id)
@@ -179,18 +182,24 @@ def _target(home: Path, connection: dict[str, Any], client: Client, project: dic
                   bool(connection["rehearsal"]), segment_id, segment_name)
 
 
-def _own_segment(segments: Sequence[dict[str, Any]], kept: dict[str, Any] | None,
-                 wished: str) -> tuple[int | None, str]:
+def _within_workspace(home: Path, project: dict[str, Any], cohort: str) -> str:
+    """A cohort's name, with the project's before it in all projects but the workspace's first: names may recur."""
+    first = min(ledger.projects(home), key=lambda row: (row["created_at"], row["project_id"]))
+    return cohort if project["project_id"] == first["project_id"] else f"{project['project_id']}_{cohort}"
+
+
+def _own_segment(segments: Sequence[dict[str, Any]], kept: dict[str, Any] | None, wished: str,
+                 others: Set[int] = frozenset()) -> tuple[int | None, str]:
     """Our segment's id and present name; no id when it is still to be made, or was deleted in Mailchimp.
 
     A making that was never answered is recognised by its name, which was free when it was sent; the caller
-    sees to it that nobody is on it yet.
+    sees to it that nobody is on it yet. ``others``: segments of other cohorts, which are never ours.
     """
     present = {s["segment_id"]: s["name"] for s in segments}
     if kept and kept["segment_id"] in present:
         return kept["segment_id"], present[kept["segment_id"]]
     same_name = [i for i, name in present.items() if name == wished]
-    if kept and kept["segment_id"] is None and len(same_name) == 1:
+    if kept and kept["segment_id"] is None and len(same_name) == 1 and not others & set(same_name):
         return same_name[0], wished
     if same_name:
         raise _taken(wished, same_name[0])
@@ -199,7 +208,8 @@ def _own_segment(segments: Sequence[dict[str, Any]], kept: dict[str, Any] | None
 
 def _taken(name: str, segment_id: int) -> UnsafePlan:
     return UnsafePlan(f"The audience already has a segment named {name} (id {segment_id}) that cohortsync did not "
-                      "make. Rename it in Mailchimp, or choose other names with COHORTSYNC_SEGMENT_PREFIX.")
+                      "make for this cohort. Rename it in Mailchimp, or choose other names with "
+                      "COHORTSYNC_SEGMENT_PREFIX.")
 
 
 # applying
@@ -209,12 +219,13 @@ def apply(home: Path, approved: Plan, force: bool = False, progress: Progress = 
 
     Refuses (UnsafePlan) when more changes became due since the approval.
     """
-    return export(home, approved.cohort, approved.target.audience_id, force=force, progress=progress,
-                  review=lambda fresh: check_unchanged(approved, fresh))
+    return export(home, approved.cohort, approved.target.audience_id, project_id=approved.project_id, force=force,
+                  progress=progress, review=lambda fresh: check_unchanged(approved, fresh))
 
 
-def export(home: Path, cohort: str, audience_id: str, *, dry_run: bool = False, force: bool = False,
-           review: Callable[[Plan], None] = lambda _plan: None, progress: Progress = silent) -> dict[str, Any]:
+def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None = None, dry_run: bool = False,
+           force: bool = False, review: Callable[[Plan], None] = lambda _plan: None,
+           progress: Progress = silent) -> dict[str, Any]:
     """Plan, have it reviewed, apply, prove. Answers the receipt.
 
     ``{"run_id", "status", "added", "kept", "removed", "refused", "requests", "accounted", …}``; added + kept +
@@ -223,14 +234,15 @@ def export(home: Path, cohort: str, audience_id: str, *, dry_run: bool = False, 
     """
     with _connected(home) as (connection, client), _lease(connection):
         ledger.close_interrupted_runs(home, connection["account_id"])
-        fresh = _plan(home, connection, client, cohort, audience_id, progress)
+        project = required_project(home, project_id)
+        fresh = _plan(home, connection, client, project, cohort, audience_id, progress)
         run = _Run(home, client, fresh, progress)
         review(fresh)
         if dry_run:
             return run.finish("planned")
         if not force:
             check_guards(fresh)
-        return run.apply(lambda: _plan(home, connection, client, cohort, audience_id, silent))
+        return run.apply(lambda: _plan(home, connection, client, project, cohort, audience_id, silent))
 
 
 @contextmanager

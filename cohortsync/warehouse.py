@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+import shutil
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 import portalocker
@@ -22,8 +28,14 @@ from cohortsync import ledger
 from cohortsync.errors import BadInput, ConfigurationError, StoreError
 
 TABLES = ("profiles", "cohorts", "cohort_members", "cohort_snapshots", "identities", "activity", "user_months",
-          "months", "event_classes", "addresses", "loads", "files", "quarantine", "device_links",
-          "identity_verbs", "rekeys", "event_files")
+          "months", "month_versions", "month_users", "month_events", "event_classes", "addresses", "loads", "files",
+          "quarantine", "device_links", "identity_verbs", "rekeys", "identity_mappings", "event_files", "superseded",
+          "clocks", "lags", "published", "cohort_sizes", "cohort_definitions", "profile_changes")
+
+# What a load may hold in memory (more goes to disk): 50 million events load in under 4 GiB, two thirds of it DuckDB's.
+MEMORY_MB = 2500
+ROWS_HELD = 5_000  # of one day's events, before they are written
+DISK_ERRORS = (OSError, duckdb.IOException, duckdb.FatalException, sqlite3.OperationalError)
 
 
 def sql(name: str) -> str:
@@ -48,75 +60,154 @@ def engine() -> duckdb.DuckDBPyConnection:
     return con
 
 
-def required_project(home: Path) -> dict[str, Any]:
-    """The workspace's project; raises ConfigurationError before there is one."""
-    if project := ledger.project(home):
-        return project
-    raise ConfigurationError(f"The workspace {home} has no project yet. Make one first: "
-                             "cohortsync init --timezone Europe/Berlin --id-merge simplified")
+def required_project(home: Path, project_id: str | None = None,
+                     projects: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The workspace's project of this id, or its only one; raises ConfigurationError where there is none such.
+
+    ``projects``: those of the generation that is read, if not of the one in force.
+    """
+    projects = ledger.projects(home) if projects is None else projects
+    named = [project for project in projects if project_id in (None, project["project_id"])]
+    if len(named) == 1:
+        return named[0]
+    if not projects:
+        raise ConfigurationError(f"The workspace {home} has no project yet. Make one first: "
+                                 "cohortsync init --timezone Europe/Berlin --id-merge simplified")
+    have = ", ".join(project["project_id"] for project in projects)
+    if project_id is None:
+        raise ConfigurationError(f"The workspace {home} holds several projects ({have}). Name one with --project ID.")
+    raise ConfigurationError(f"The workspace {home} has no project {project_id!r}. It holds: {have}.")
 
 
 def generation_path(home: Path, number: int) -> Path:
     return home / "warehouse" / f"{number:06d}.duckdb"
 
 
+def _lock(path: Path, flags: portalocker.LockFlags) -> BinaryIO | None:
+    """An OS lock on a file, held until that is closed or the process ends; None when someone else holds it."""
+    file: BinaryIO = open(path, "r+b", opener=_make_private)  # noqa: SIM115 - whoever holds the lock closes it
+    try:
+        portalocker.lock(file, flags)
+    except portalocker.AlreadyLocked:
+        file.close()
+        return None
+    except portalocker.LockException as error:
+        file.close()
+        raise StoreError(f"{path} cannot be locked ({error}). Keep the workspace on a disk of this machine.") from None
+    return file
+
+
+def _make_private(path: str, flags: int) -> int:
+    """Open or make a file in one step: between two, a sweeper could delete it."""
+    return os.open(path, flags | os.O_CREAT, 0o600)
+
+
 @contextmanager
 def _held(path: Path, flags: portalocker.LockFlags) -> Iterator[bool]:
-    """Hold an OS lock on a file; False when someone else holds it. The kernel frees it with the process."""
-    path.touch(mode=0o600)
-    with path.open("r+") as file:
-        try:
-            portalocker.lock(file, flags)
-        except portalocker.LockException:
-            yield False
-        else:
-            yield True
+    """Hold an OS lock on a file; False when someone else holds it. The kernel frees it with the process.
+
+    A process that is forked off meanwhile neither keeps the lock for longer nor ends it.
+    """
+    owner, file = os.getpid(), _lock(path, flags)
+    try:
+        yield file is not None
+    finally:
+        if file:
+            if os.getpid() == owner:
+                portalocker.unlock(file)
+            file.close()
 
 
 def _lock_path(home: Path, number: int) -> Path:
     return generation_path(home, number).with_suffix(".lock")
 
 
-@contextmanager
-def _generation_in_force(home: Path) -> Iterator[int]:
-    """Hold the generation in force against the sweeper; 0 when nothing was ever loaded."""
+class Generation:
+    """One generation, held for reading: no sweeper deletes it until it is released, or this object or process ends.
+
+    ``number``: 0 when nothing was ever loaded; ``projects``: the settings that it was reckoned by.
+    """
+
+    def __init__(self, home: Path, number: int, projects: list[dict[str, Any]], lock: BinaryIO | None = None) -> None:
+        self.home, self.number, self.projects = home, number, projects
+        self.release: Callable[[], Any] = weakref.finalize(self, lock.close) if lock else lambda: None
+
+    @cached_property
+    def as_of(self) -> datetime | None:
+        """When it was published (UTC); None when nothing was ever loaded."""
+        if not self.number:
+            return None
+        with closing(engine()) as con:
+            con.execute(f"attach {quoted(generation_path(self.home, self.number))} as generation (read_only)")
+            return as_of(con)
+
+    @property
+    def is_newest(self) -> bool:
+        return ledger.generation(self.home) == self.number
+
+
+def hold(home: Path) -> Generation:
+    """The generation in force, held for reading."""
     while True:
-        number = ledger.generation(home)
+        number, projects = ledger.in_force(home)
         if not number:
-            yield 0
-            return
-        with _held(_lock_path(home, number), portalocker.LockFlags.SHARED):
-            if ledger.generation(home) == number:
-                yield number
-                return
+            return Generation(home, 0, projects)
+        writable = os.access(home, os.W_OK)  # where nothing can be written, nothing is swept
+        lock = _lock(_lock_path(home, number), portalocker.LockFlags.SHARED) if writable else None
+        held = Generation(home, number, projects, lock)
+        if held.is_newest:  # else the sweeper may have been there first
+            return held
+        held.release()
+
+
+def as_of(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """When the generation that a connection reads was published (UTC); None when nothing was ever loaded."""
+    published = con.execute("select as_of from generation.published").fetchall()
+    return published[0][0].replace(tzinfo=UTC) if published else None
 
 
 @contextmanager
-def reading(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """One connection in which the workspace is tables: ``events, profiles, cohorts, cohort_members, …``.
 
-    Read-only, on the generation in force when it was opened; loads that finish meanwhile do not show.
+    Read-only, on the generation held, else on the one in force when it was opened; loads that finish meanwhile do
+    not show.
     """
-    with _generation_in_force(home) as number:
-        con = engine()
-        try:
-            if number:
-                con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
-            else:
-                con.execute("attach ':memory:' as generation")
-                create_schema(con)
-            for table in TABLES:
-                con.execute(f"create view {table} as from generation.{table}")
-            _view_events(home, con)
-            _view_audience_members(home, con)
-            yield con
-        finally:
-            con.close()
+    generation = held or hold(home)
+    con = engine()
+    try:
+        if generation.number:
+            path = generation_path(home, generation.number)
+            con.execute(f"attach {quoted(path)} as generation (read_only)")
+            con.execute(f"set temp_directory = {quoted(path.with_suffix(f'.spill-{secrets.token_hex(4)}'))}")
+        else:
+            con.execute("attach ':memory:' as generation")
+            create_schema(con)
+        _view_tables(home, con)
+        yield con
+    finally:
+        con.close()
+        if not held:
+            generation.release()
+
+
+def _view_tables(home: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """Everything by its bare name, and ``prop('$city')`` for a property's value."""
+    con.execute(sql("macros"))
+    for table in TABLES:
+        con.execute(f"create view {table} as from generation.{table}")
+    _view_events(home, con)
+    _view_audience_members(home, con)
 
 
 def _view_events(home: Path, con: duckdb.DuckDBPyConnection) -> None:
-    paths = [home / path for (path,) in con.execute("from generation.event_files select path").fetchall()]
-    con.execute(f"create view events as {sql('events').replace('$source', event_source(paths))}")
+    con.execute(f"create view events as {sql('events').replace('$source', event_source(event_paths(home, con)))}")
+
+
+def event_paths(home: Path, con: duckdb.DuckDBPyConnection, where: str = "true") -> list[Path]:
+    """The event files of the attached generation for which a condition on ``event_files`` holds."""
+    return [home / path for (path,) in con.execute(
+        f"select path from generation.event_files where {where} order by path").fetchall()]
 
 
 def _view_audience_members(home: Path, con: duckdb.DuckDBPyConnection) -> None:
@@ -160,15 +251,15 @@ class Draft:
 
 
 @contextmanager
-def drafting(home: Path, **settings: str) -> Iterator[Draft]:
+def drafting(home: Path, project_id: str | None = None, **settings: str) -> Iterator[Draft]:
     """Write the next generation: a copy of the one in force, published whole when the block ends well.
 
-    ``settings`` (``timezone``, ``id_merge``) take the place of the project's. One loader at a time: a second
-    one waits. On an error nothing of the block remains.
+    ``settings`` (``timezone``, ``id_merge``, ``event_times``) take the place of the project's. One loader at a
+    time: a second one waits. On an error nothing of the block remains.
     """
-    for folder in ("warehouse", "events"):
-        (home / folder).mkdir(mode=0o700, exist_ok=True)
-    with _held(home / "loader.lock", portalocker.LockFlags.EXCLUSIVE):
+    with _disk_errors_told(home), _held(home / "loader.lock", portalocker.LockFlags.EXCLUSIVE):
+        for folder in ("warehouse", "events"):
+            (home / folder).mkdir(mode=0o700, exist_ok=True)
         base = ledger.generation(home)
         _sweep(home, base)
         number = 1 + max([base, *_generations_on_disk(home)])
@@ -176,35 +267,74 @@ def drafting(home: Path, **settings: str) -> Iterator[Draft]:
         con = engine()
         try:
             _copy_base(home, con, number, base)
-            draft = Draft(con, number, home, required_project(home) | settings)
+            draft = Draft(con, number, home, required_project(home, project_id) | settings)
             yield draft
             if not draft.unchanged:
                 _publish(draft, base)
         finally:
             con.close()
-            _sweep(home, ledger.generation(home))
+            with suppress(*DISK_ERRORS, StoreError):  # what is left is the next load's
+                _sweep(home, ledger.generation(home))
+
+
+@contextmanager
+def _disk_errors_told(home: Path) -> Iterator[None]:
+    """One message for whatever a disk that takes no more brings up."""
+    try:
+        yield
+    except (*DISK_ERRORS, duckdb.TransactionException) as error:
+        if isinstance(error, duckdb.TransactionException) and "Could not write file" not in str(error):
+            raise
+        raise StoreError(f"The load could not be written ({str(error).splitlines()[0]}). Nothing of it remains; what "
+                         f"was loaded before stands. Look whether the disk of {home} is full or read-only, then load "
+                         "again.") from error
 
 
 def _copy_base(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: int) -> None:
-    con.execute(f"set temp_directory = {quoted(home / 'stage')}")
-    con.execute(f"attach {quoted(generation_path(home, number))} as generation")
-    generation_path(home, number).chmod(0o600)
+    """Begin with the bytes of the generation in force; nobody writes to those any more, so they may be copied."""
+    path = generation_path(home, number)
+    if base:
+        shutil.copyfile(generation_path(home, base), path)
+    con.execute(f"attach {quoted(path)} as generation")
+    path.chmod(0o600)
     if not base:
         create_schema(con)
-        return
-    con.execute(f"attach {quoted(generation_path(home, base))} as base (read_only)")
-    con.execute("copy from database base to generation")
-    con.execute("detach base")
+    con.execute(f"set temp_directory = {quoted(home / 'stage')}")
+    con.execute(f"set memory_limit = '{min(MEMORY_MB, _half_of_memory_mb())} MB'")
+    con.execute(f"set partitioned_write_flush_threshold = {ROWS_HELD}")
+
+
+def _half_of_memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 << 20)
+
+
+@contextmanager
+def proofreading(draft: Draft) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to what a draft holds so far, as ``reading``; the draft is let go of meanwhile."""
+    draft.con.execute("checkpoint generation")
+    draft.con.execute("detach generation")
+    path = quoted(generation_path(draft.home, draft.number))
+    con = engine()
+    try:
+        con.execute(f"attach {path} as generation (read_only)")
+        _view_tables(draft.home, con)
+        yield con
+    finally:
+        con.close()
+        draft.con.execute(f"attach {path} as generation")
 
 
 def _publish(draft: Draft, base: int) -> None:
     home, con, number = draft.home, draft.con, draft.number
+    con.execute("delete from generation.published")
+    con.execute("insert into generation.published values (?, ?)", [number, datetime.now(UTC).replace(tzinfo=None)])
     con.execute("checkpoint generation")
-    paths = [home / path for (path,) in con.execute("from generation.event_files select path").fetchall()]
+    paths = event_paths(home, con)
     con.execute("detach generation")
-    new = [path for path in paths if path.name.startswith(f"{number:06d}_")]
+    _lock_path(home, number).touch(mode=0o600)  # so that readers need no room on the disk
+    new = [path for path in paths if path.name.startswith(f"{number:06d}")]
     for path in [generation_path(home, number), *new, *{path.parent for path in new},
-                 home / "events", home / "warehouse"]:
+                 home / "events", home / "warehouse", home]:
         _fsync(path)
     if not ledger.publish_generation(home, number, base, draft.project):
         raise StoreError(f"Another load was published over generation {base} meanwhile. Run this load again.")
@@ -218,37 +348,57 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _generations_on_disk(home: Path) -> list[int]:
-    return [int(path.stem) for path in (home / "warehouse").glob("*.duckdb")]
+def _generations_on_disk(home: Path) -> set[int]:
+    """Also those of which only a lock or a log is left: a number is not used again before all of it is gone."""
+    stems = {path.name.partition(".")[0] for path in (home / "warehouse").iterdir()}
+    return {int(stem) for stem in stems if stem.isdecimal()}
+
+
+def sweep(home: Path) -> None:
+    """Delete what nobody reads any more; left to the load at work where there is one."""
+    alone = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+    with suppress(*DISK_ERRORS, StoreError), _held(home / "loader.lock", alone) as free:
+        if free:
+            _sweep(home, ledger.generation(home))
 
 
 def _sweep(home: Path, in_force: int) -> None:
     """Delete the generations nobody reads, then every event file that no surviving one lists."""
-    for number in _generations_on_disk(home):
-        if number != in_force:
-            _delete_unread(home, number)
-    listed = set().union(*(_listed_files(home, number) for number in _generations_on_disk(home)))
-    for path in (home / "events").glob("day=*/*.parquet"):
-        if str(path.relative_to(home)) not in listed:
-            path.unlink()
+    for number in _generations_on_disk(home) - {in_force}:
+        _delete_unread(home, number)
     for path in (home / "stage").glob("*"):
-        path.unlink()
+        _delete(path)
+    with suppress(duckdb.Error):  # a generation that cannot be read may list any of them
+        listed = set().union(*(_listed_files(home, number) for number in _generations_on_disk(home)))
+        for path in (home / "events").glob("day=*/*.parquet"):
+            if str(path.relative_to(home)) not in listed:
+                path.unlink()
 
 
 def _delete_unread(home: Path, number: int) -> None:
+    """Its log goes before the file: found beside another file of that number, it would be played into that."""
     alone = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    with _held(_lock_path(home, number), alone) as free:
+    path, lock = generation_path(home, number), _lock_path(home, number)
+    with _held(lock, alone) as free:
         if free:
-            for suffix in (".duckdb", ".duckdb.wal", ".lock"):
-                generation_path(home, number).with_suffix(suffix).unlink(missing_ok=True)
+            for beside in path.parent.glob(f"{path.stem}.*"):
+                if beside not in (path, lock):
+                    _delete(beside)
+            path.unlink(missing_ok=True)
+            lock.unlink()
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _listed_files(home: Path, number: int) -> set[str]:
-    con = engine()
-    with suppress(duckdb.CatalogException):
+    with closing(engine()) as con:
         con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
         return {path for (path,) in con.execute("from generation.event_files select path").fetchall()}
-    return set()
 
 
 def select_only(query: str) -> str:

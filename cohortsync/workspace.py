@@ -2,72 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 import duckdb
 import pandas as pd
 
-from cohortsync import audience, config, ledger, load, mtu, sync, warehouse
+from cohortsync import (
+    audience,
+    classes,
+    clock,
+    cohorts,
+    config,
+    forecast,
+    ledger,
+    lexicon,
+    load,
+    marginal,
+    mtu,
+    sync,
+    warehouse,
+)
+from cohortsync.cohorts import Moment
 from cohortsync.errors import BadInput, StoreError
+from cohortsync.forecast import MonthToDate
 from cohortsync.load import LoadReport
 from cohortsync.plan import Plan
 from cohortsync.sources import Progress, silent
+from cohortsync.warehouse import Generation
 
 ID_MERGES = ("simplified", "original")
 RUN_COLUMNS = ["run_id", "cohort", "target", "audience_name", "status", "added", "kept", "removed", "refused",
                "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
+PROJECT_COLUMNS = ["project_id", "timezone", "id_merge", "event_times", "times_are", "created_at"]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def dated(answer: Callable[Concatenate[Workspace, P], T]) -> Callable[Concatenate[Workspace, P], T]:
+    """Note in ``attrs["as_of"]`` of the tables answered when what they were read from was published (ISO, UTC)."""
+    @wraps(answer)
+    def dated_answer(self: Workspace, *args: P.args, **options: P.kwargs) -> T:
+        found = answer(self, *args, **options)
+        for frame in [found, *getattr(found, "__dict__", {}).values()]:
+            if isinstance(frame, pd.DataFrame):
+                frame.attrs["as_of"] = self._as_of_text
+        return found
+
+    return dated_answer
+
+
+def publishing(change: Callable[Concatenate[Workspace, P], T]) -> Callable[Concatenate[Workspace, P], T]:
+    """Read the newest generation after a change of the workspace's own, and let go of the one before."""
+    @wraps(change)
+    def change_and_move(self: Workspace, *args: P.args, **options: P.kwargs) -> T:
+        done = change(self, *args, **options)
+        if self._place:
+            self._place.clear()
+            warehouse.sweep(self.home)
+        return done
+
+    return change_and_move
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One project's data, plans and runs, in one folder."""
+    """One project's data, plans and runs, in one folder.
+
+    Its answers agree with each other: from the first on, all are read from the same generation, whatever others
+    load meanwhile, until ``refresh``. What it loads or defines itself shows at once. A plan is always made from the
+    newest generation, as are all answers of a new Workspace.
+    """
 
     home: Path
+    project_id: str | None = None
+    _place: dict[str, Generation] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        projects = [self.project_id] if self.project_id else [p["project_id"] for p in self._generation.projects]
+        parts = [f"Workspace {self.home}", f"project {', '.join(projects) or 'none yet'}",
+                 f"as of {self.as_of:%Y-%m-%d %H:%M UTC}" if self.as_of else "nothing loaded yet"]
+        return " · ".join(parts + ["newer data waits: refresh()"] * self.outdated)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process reads the newest generation: what is held cannot be handed over."""
+        return type(self), (self.home, self.project_id)
+
+    @property
+    def _generation(self) -> Generation:
+        """The generation this workspace stays on, once there is one; several threads get the same."""
+        held = self._place.get("generation") or warehouse.hold(self.home)
+        return self._place.setdefault("generation", held) if held.number else held
+
+    @property
+    def as_of(self) -> datetime | None:
+        """When the generation that is read was published (UTC); None before anything is loaded."""
+        return self._generation.as_of
+
+    @property
+    def _as_of_text(self) -> str | None:
+        return self.as_of.isoformat() if self.as_of else None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether newer data waits for ``refresh``."""
+        return not self._generation.is_newest
+
+    def refresh(self) -> datetime | None:
+        """Move to the newest generation; answers its ``as_of``."""
+        self._place.clear()
+        return self.as_of
 
     @classmethod
-    def at(cls, home: Path | str | None = None) -> Workspace:
-        return cls(config.open_home(home))
+    def at(cls, home: Path | str | None = None, project_id: str | None = None) -> Workspace:
+        return cls(config.open_home(home), str(project_id or config.Settings().project) or None)
 
     @property
     def project(self) -> dict[str, Any] | None:
-        """``project_id, timezone, id_merge``; None before ``init``."""
-        return ledger.project(self.home)
+        """``project_id, timezone, id_merge, event_times``; None before ``init``."""
+        return self._project if self._generation.projects else None
 
-    def init(self, timezone: str, id_merge: str, project_id: str = "local") -> None:
-        """Say what the project is; saying something else later reckons everything loaded anew.
+    @property
+    def _project(self) -> dict[str, Any]:
+        return warehouse.required_project(self.home, self.project_id, self._generation.projects)
+
+    @dated
+    def projects(self) -> pd.DataFrame:
+        """One row per project of the workspace.
+
+        ``project_id, timezone, id_merge, event_times`` (as asked for), ``times_are`` (utc or local, as reckoned;
+        None before anything is loaded), ``created_at``.
+        """
+        with self.connect() as con:
+            found = dict(con.execute("select project_id, event_times from clocks").fetchall())
+        rows = [{**row, "times_are": found.get(row["project_id"])} for row in self._generation.projects]
+        return pd.DataFrame(rows, columns=PROJECT_COLUMNS)
+
+    @publishing
+    def init(self, timezone: str, id_merge: str, project_id: str | None = None,
+             event_times: str | None = None) -> None:
+        """Say what a project is; saying something else later reckons everything loaded anew.
 
         ``timezone``: an IANA name such as Europe/Berlin; ``id_merge``: simplified or original (Mixpanel:
-        Project Settings, Identity Merge).
+        Project Settings, Identity Merge); ``project_id``: the one this workspace was opened for, else its only
+        one, else ``local``; another id adds a project. ``event_times``: utc, local (projects made before 2023
+        export the seconds of their own clocks) or auto, found by when events were processed; left out, it stays
+        as it is, and is auto at first.
         """
         if timezone not in available_timezones():
             raise BadInput(f"{timezone!r} is not a time zone. Use an IANA name such as {ZoneInfo('Europe/Berlin')}.")
         if id_merge not in ID_MERGES:
             raise BadInput(f"The ID merge cannot be {id_merge!r}; choose one of {', '.join(ID_MERGES)}.")
-        before = self.project
-        if before and before["project_id"] != project_id:
-            raise BadInput(f"{self.home} holds project {before['project_id']}. Name another workspace with --home.")
-        if not ledger.generation(self.home):
-            ledger.record_project(self.home, project_id, timezone, id_merge)
-        elif before and (before["timezone"], before["id_merge"]) != (timezone, id_merge):
-            load.rebuild(self.home, timezone, id_merge)
+        if event_times not in (None, *clock.EVENT_TIMES):
+            raise BadInput(f"Event times cannot be {event_times!r}; choose one of {', '.join(clock.EVENT_TIMES)}.")
+        if not (project_id := project_id or self.project_id):
+            project_id = self._project["project_id"] if ledger.projects(self.home) else "local"
+        if not project_id.strip() or len(project_id) > 255 or not project_id.isprintable():
+            raise BadInput(f"{project_id!r} cannot be a project's id: use 1 to 255 printable characters.")
+        before = {row["project_id"]: row for row in ledger.projects(self.home)}.get(project_id)
+        settings = {"timezone": timezone, "id_merge": id_merge,
+                    "event_times": event_times or (before["event_times"] if before else "auto")}
+        if before is None or not ledger.generation(self.home):
+            ledger.record_project(self.home, {"project_id": project_id, **settings})
+        elif settings != {name: before[name] for name in settings}:
+            load.rebuild(self.home, project_id, **settings)
 
+    @publishing
     def load(self, events: Iterable[Path | str] = (), profiles: Iterable[Path | str] = (),
-             cohorts: Mapping[str, Path | str] | None = None, progress: Progress = silent) -> LoadReport:
-        """Load files of events, profiles and cohort members, all or nothing. See ``load.load``."""
+             cohorts: Mapping[str, Path | str] | None = None, progress: Progress = silent,
+             mappings: Iterable[Path | str] = ()) -> LoadReport:
+        """Load files of events, profiles, cohort members and identity mappings, all or nothing. See ``load.load``."""
         return load.load(self.home, [Path(path) for path in events], [Path(path) for path in profiles],
-                         {name: Path(path) for name, path in (cohorts or {}).items()}, progress)
+                         {name: Path(path) for name, path in (cohorts or {}).items()}, progress, self.project_id,
+                         [Path(path) for path in mappings])
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB connection in which the workspace is tables: ``events, profiles, cohort_members, …``."""
-        with warehouse.reading(self.home) as con:
+        """A DuckDB connection in which the workspace is tables: ``events, profiles, cohort_members, …``.
+
+        It stays on the generation that it was opened on, also when the workspace moves.
+        """
+        with warehouse.reading(self.home, self._generation) as con:
             yield con
 
+    def _with_as_of(self, frame: pd.DataFrame, asked: datetime | str | None = None) -> pd.DataFrame:
+        """The table with its last column ``as_of``: naive and UTC, as all instants in tables."""
+        known = [instant for instant in (self.as_of, asked and mtu.instant(asked).replace(tzinfo=UTC)) if instant]
+        stamp = min(known).replace(tzinfo=None) if known else pd.NaT
+        return frame.assign(as_of=pd.Series(stamp, index=frame.index, dtype="datetime64[us]"))
+
+    @dated
     def sql(self, query: str) -> pd.DataFrame:
         """The answer to one SELECT over the workspace's tables; no file but the workspace's can be read."""
         query = warehouse.select_only(query)
@@ -78,32 +210,181 @@ class Workspace:
             except duckdb.Error as error:
                 raise BadInput(f"The question cannot be answered: {error}") from None
 
+    @dated
     def cohorts(self) -> pd.DataFrame:
-        """One row per cohort: ``project_id, cohort, size, exportable, loaded_at``."""
+        """One row per cohort: ``project_id, cohort, size, exportable, loaded_at, as_of``."""
         with self.connect() as con:
-            return audience.cohorts(con, warehouse.required_project(self.home))
+            return self._with_as_of(audience.cohorts(con, self._project))
 
+    @dated
     def audience(self, cohort: str) -> pd.DataFrame:
         """One row per id of a cohort, with the reason why it is exportable or not; addresses masked."""
         with self.connect() as con:
-            return audience.preview(con, warehouse.required_project(self.home), cohort)
+            return audience.preview(con, self._project, cohort)
 
     def audience_summary(self, cohort: str) -> dict[str, Any]:
         """``size, exportable, reasons`` of a cohort, and the ID-merge ``warning`` or None."""
-        project = warehouse.required_project(self.home)
+        project = self._project
         with self.connect() as con:
             people = audience.people(con, project, cohort)
-        return audience.summarise(project, cohort, people) | {"warning": audience.id_warning(project, people)}
+        return audience.summarise(project, cohort, people) | {
+            "warning": audience.id_warning(project, people), "as_of": self._as_of_text}
 
-    def mtu(self, **options: Any) -> pd.DataFrame:
-        """One row per month: the bill in its readings. Options: see ``mtu.monthly``."""
+    @dated
+    def cohort_history(self, cohort: str) -> pd.DataFrame:
+        """One row per snapshot of a cohort: ``loaded_at, size, entered, left``."""
         with self.connect() as con:
-            return mtu.monthly(con, warehouse.required_project(self.home)["project_id"], **options)
+            return cohorts.history(con, self._project["project_id"], cohort)
 
+    @dated
+    def cohort_overlap(self, *names: str) -> pd.DataFrame:
+        """One row per pair of cohorts (of all, when none is named): who is in both, and the shares."""
+        with self.connect() as con:
+            return cohorts.overlap(con, self._project["project_id"], names)
+
+    @dated
+    def cohort_changes(self, cohort: str, since: Moment | None = None,
+                       until: Moment | None = None) -> pd.DataFrame:
+        """One row per id that entered or left a cohort between two moments, and why. See ``cohorts.changes``."""
+        with self.connect() as con:
+            return cohorts.changes(con, self._project, cohort, since, until)
+
+    @publishing
+    def define_cohort(self, cohort: str, query: str) -> dict[str, Any]:
+        """Define a cohort by one SELECT of ``distinct_id``; answers its ``size``. It is reckoned with every load."""
+        return cohorts.define(self.home, self._project["project_id"], cohort, query)
+
+    @publishing
+    def undefine_cohort(self, cohort: str) -> None:
+        """Forget a cohort that was defined here; its snapshots stay."""
+        cohorts.undefine(self.home, self._project["project_id"], cohort)
+
+    @dated
+    @publishing
+    def recompute_cohorts(self) -> pd.DataFrame:
+        """Reckon the cohorts defined here anew: ``cohort, size, failure`` of each."""
+        return cohorts.recompute(self.home, self._project["project_id"])
+
+    @dated
+    def cohort_definitions(self) -> pd.DataFrame:
+        """One row per cohort defined here: ``cohort, sql, defined_at, failure, size, loaded_at``."""
+        with self.connect() as con:
+            return cohorts.definitions(con, self._project["project_id"])
+
+    @dated
+    def events_seen(self) -> pd.DataFrame:
+        """One row per event name: ``events, users, first_on, last_on, class``."""
+        with self.connect() as con:
+            return lexicon.events_seen(con, self._project["project_id"])
+
+    @dated
+    def properties(self, event: str | None = None, profiles: bool = False,
+                   sample: int | None = lexicon.SAMPLE) -> pd.DataFrame:
+        """One row per property of an event, of all events or of the profiles: types, fill rate, masked examples.
+
+        ``sample``: of how many rows, drawn at random; None for all.
+        """
+        project_id = self._project["project_id"]
+        with self.connect() as con:
+            if profiles:
+                return lexicon.profile_properties(con, project_id, sample)
+            return lexicon.event_properties(con, project_id, event, sample)
+
+    @dated
+    def events(self, event: str, properties: Iterable[str] = (), **options: Any) -> pd.DataFrame:
+        """One row per event of a name with these properties as columns. Options: see ``lexicon.events``."""
+        with self.connect() as con:
+            return lexicon.events(con, self._project, event, properties, **options)
+
+    @dated
+    def mtu(self, **options: Any) -> pd.DataFrame:
+        """One row per month: the bill in its readings, and ``as_of``. Options: see ``mtu.monthly``."""
+        with self.connect() as con:
+            months = mtu.monthly(con, self._project["project_id"], **options)
+        return self._with_as_of(months, options.get("as_of"))
+
+    @dated
+    def mtu_history(self, **options: Any) -> pd.DataFrame:
+        """One row per month and change of its numbers, late merges among them. See ``mtu.history``."""
+        with self.connect() as con:
+            return mtu.history(con, self._project["project_id"], **options)
+
+    @dated
+    def organisation_mtu(self, projects: Iterable[str] | None = None, **options: Any) -> pd.DataFrame:
+        """One row per month: the sum over projects (default: all). See ``mtu.organisation``."""
+        with self.connect() as con:
+            return mtu.organisation(con, projects, **options)
+
+    @dated
+    def marginal_mtu(self, month: str | None = None, **options: Any) -> pd.DataFrame:
+        """One row per month and event: how many users would leave the bill without it. See ``marginal.marginal``."""
+        with self.connect() as con:
+            return marginal.marginal(con, self._project["project_id"], month, **options)
+
+    @dated
+    def unmarked_users(self, month: str | None = None, partners: bool = False) -> pd.DataFrame:
+        """One row per month and user tracked only for want of a mark; addresses masked. See ``marginal.unmarked``."""
+        with self.connect() as con:
+            return marginal.unmarked(con, self._project["project_id"], month, partners)
+
+    @dated
+    def mtu_spikes(self, by: str = "month", **options: Any) -> pd.DataFrame:
+        """One row per unusual month or day and event behind it. See ``marginal.spikes``."""
+        with self.connect() as con:
+            return marginal.spikes(con, self._project["project_id"], by, **options)
+
+    @dated
+    def anonymous_share(self, **options: Any) -> pd.DataFrame:
+        """One row per month: how many of its users are known by a device alone. See ``mtu.anonymous``."""
+        with self.connect() as con:
+            return mtu.anonymous(con, self._project["project_id"], **options)
+
+    @dated
+    def month_to_date(self, **options: Any) -> MonthToDate | None:
+        """The newest month so far, where it may end, and how far off such projections were."""
+        with self.connect() as con:
+            return forecast.month_to_date(con, self._project["project_id"], **options)
+
+    @dated
+    def mailchimp_names(self) -> pd.DataFrame:
+        """One row per month and page whose names for Mailchimp's events occurred: ``month, page, events``."""
+        with self.connect() as con:
+            return mtu.families(con, self._project["project_id"])
+
+    @dated
+    def event_classes(self) -> pd.DataFrame:
+        """One row per event that is not simply qualifying, or was set by hand: ``event, class, source``."""
+        with self.connect() as con:
+            return classes.listed(con)
+
+    @dated
+    def partners(self) -> pd.DataFrame:
+        """One row per partner whose events Mixpanel exempts, and whether they are left out here."""
+        with self.connect() as con:
+            return classes.partners(con)
+
+    @publishing
+    def set_class(self, event: str, to: str) -> None:
+        """Say what an event counts as, one of ``classes.CLASSES``; applies at once to every month."""
+        classes.set_class(self.home, event, to)
+
+    @publishing
+    def set_partner(self, partner: str, on: bool) -> None:
+        """Leave out the events that a partner's page lists as exempt, or count them again."""
+        classes.set_partner(self.home, partner, on)
+
+    @publishing
+    def reset_classes(self) -> None:
+        """Take every edit of the event classes back."""
+        classes.reset(self.home)
+
+    @dated
     def quarantine(self) -> pd.DataFrame:
         """One row per line that could not be taken: ``load_id, file, line, byte_offset, reason``."""
         with self.connect() as con:
-            return con.execute("from quarantine order by load_id, file, line").df()
+            return con.execute("""select q.* from quarantine q
+                where load_id in (select load_id from files where project_id = ?) order by load_id, file, line""",
+                               [self._project["project_id"]]).df()
 
     @property
     def connection(self) -> dict[str, Any] | None:
@@ -121,7 +402,7 @@ class Workspace:
 
     def plan(self, cohort: str, audience_id: str, progress: Progress = silent) -> Plan:
         """What a sync would do to each person; reads only."""
-        return sync.plan(self.home, cohort, audience_id, progress)
+        return sync.plan(self.home, cohort, audience_id, progress, self.project_id)
 
     def apply(self, plan: Plan, force: bool = False, progress: Progress = silent) -> dict[str, Any]:
         """Do what an approved plan says and prove it; answers the receipt."""
@@ -129,11 +410,12 @@ class Workspace:
 
     def sync(self, cohort: str, audience_id: str, **options: Any) -> dict[str, Any]:
         """Plan, apply and prove in one go; answers the receipt. Options: see ``sync.export``."""
-        return sync.export(self.home, cohort, audience_id, **options)
+        return sync.export(self.home, cohort, audience_id, project_id=self.project_id, **options)
 
     def runs(self) -> pd.DataFrame:
-        """One row per run, the latest first."""
-        rows = [{**row["receipt"], **row} for row in ledger.runs(self.home)]
+        """One row per run of the project, the latest first."""
+        project_id = self.project["project_id"] if self.project else None
+        rows = [{**row["receipt"], **row} for row in ledger.runs(self.home) if row["project_id"] == project_id]
         return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
     def receipt(self, run_id: str) -> dict[str, Any]:

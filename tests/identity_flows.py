@@ -84,6 +84,7 @@ def original(name: str, section: str, rows: list[Row], users: list[set[str]], mt
 
 
 ASSIGNED = {"$identity_failure_reason": "errAnonDistinctIdAssignedAlready"}
+FIRST_RECEIVED = {"$mp_api_timestamp_ms": FIRST_SECOND * 1000 - 1}
 
 SIMPLIFIED_FLOWS = [
     simplified(
@@ -197,6 +198,41 @@ SIMPLIFIED_FLOWS = [
         [seen("D1", "ada@old-post.example"), seen("D2", "ada@new-post.example")],
         [{"$device:D1", "ada@old-post.example"}, {"$device:D2", "ada@new-post.example"}],
         2,
+    ),
+    simplified(
+        "a link that was received first counts, though its event is dated later",
+        f"{SIMPLIFIED}#faq",
+        [seen("D1", "ben"), seen("D1", "ada", **FIRST_RECEIVED), seen("D1")],
+        [{"$device:D1", "ada"}, {"ben"}],
+        2,
+    ),
+    simplified(
+        "a user on many devices is one user",
+        f"{SIMPLIFIED}#faq",
+        [row for n in range(20) for row in (seen(f"D{n}"), seen(f"D{n}", "ada"))],
+        [{"ada", *(f"$device:D{n}" for n in range(20))}],
+        1,
+    ),
+    simplified(
+        "a device id sent with the prefix is the device without it",
+        MIGRATING,
+        [seen("D1"), seen("$device:D1", "ada")],
+        [{"$device:D1", "ada"}],
+        1,
+    ),
+    simplified(
+        "a bare anonymous id without the prefix is a user of its own",
+        MIGRATING,
+        [bare(PHONE), seen(PHONE, "ada")],
+        [{PHONE}, {"ada", f"$device:{PHONE}"}],
+        2,
+    ),
+    simplified(
+        "placeholders are no ids: they link nothing and are nobody",
+        f"{REFERENCE}/import-events",
+        [seen("D1"), seen("D1", "undefined"), seen("undefined", "ada"), seen("D1", "ada"), bare("null")],
+        [{"$device:D1", "ada"}],
+        1,
     ),
     simplified(
         "two users cannot be merged by any of the verbs",
@@ -371,6 +407,28 @@ ORIGINAL_FLOWS = [
         f"{ORIGINAL}#merge",
         [bare("till"), *(merge("till", each) for each in CROWD), bare(CROWD[498]), bare(CROWD[499])],
         [{"till", *CROWD[:499]}, {CROWD[499]}],
+        2,
+    ),
+    original(
+        "after an identify failed for the size of the user, the id is an orphan that another may take",
+        f"{ORIGINAL}#merge",
+        [bare("till"), *(merge("till", each) for each in CROWD), identify("till", PHONE), identify("ada", PHONE),
+         bare(PHONE)],
+        [{"till", *CROWD[:499]}, {CROWD[499]}, {"ada", PHONE}],
+        2,
+    ),
+    original(
+        "the order received decides between two users of a device, not the order of their times",
+        f"{ORIGINAL}#identify",
+        [bare(PHONE), identify("ben", PHONE), identify("ada", PHONE, **FIRST_RECEIVED), bare("ben")],
+        [{PHONE, "ada"}, {"ben"}],
+        2,
+    ),
+    original(
+        "a verb that names a placeholder links nothing",
+        f"{REFERENCE}/import-events",
+        [bare(PHONE), merge(PHONE, "undefined"), create_alias("null", "ada"), merge("ada", "undefined"), bare("ada")],
+        [{PHONE}, {"ada"}],
         2,
     ),
     original(

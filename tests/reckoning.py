@@ -73,15 +73,23 @@ class Reckoning:
 
 
 def reckon(
-    events: list[Path], profiles: list[Path], cohorts: dict[str, Path], timezone: str, id_merge: str
+    events: list[Path],
+    profiles: list[Path],
+    cohorts: dict[str, Path],
+    timezone: str,
+    id_merge: str,
+    mappings: Iterable[tuple[str, str]] = (),
 ) -> Reckoning:
-    """Reckon MTU and audiences from raw files, given in load order; `id_merge` simplified or original."""
+    """Reckon MTU and audiences from raw files, given in load order; `id_merge` simplified or original.
+
+    `mappings`: (id, the id it is resolved to) of the warehouse export's own table.
+    """
     rows, quarantined = read_events(events)
     known = read_profiles(profiles)
     if id_merge == "simplified":
-        identity: Simplified | Original = Simplified(rows)
+        identity: Simplified | Original = Simplified(rows, mappings)
     else:
-        identity = Original(rows, known)
+        identity = Original(rows, known, mappings)
     counted = without_duplicates(rows)
     zone = ZoneInfo(timezone)
     audience = {name: reckon_audience(read_cohort(path), known, identity) for name, path in cohorts.items()}
@@ -304,7 +312,10 @@ class Simplified:
     Source: https://docs.mixpanel.com/docs/tracking-methods/id-management/identifying-users-simplified
     """
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[Row], mappings: Iterable[tuple[str, str]] = ()) -> None:
+        pairs = sorted(mappings, reverse=True)
+        self.heads = {resolved for _, resolved in pairs}
+        self.mapped = {each: resolved for each, resolved in pairs if each not in self.heads}
         said, linked = [], []
         for row in rows:
             before, distinct_id = prop(row, "$distinct_id_before_identity"), prop(row, "distinct_id")
@@ -332,13 +343,15 @@ class Simplified:
     def of_row(self, row: Row) -> str | None:
         user, device = self.user_and_device(row)
         if user:
-            return user
+            return self.canonical(user)
         return self.canonical(DEVICE + device) if device else None
 
     def canonical(self, distinct_id: str) -> str:
+        if distinct_id in self.heads or distinct_id in self.mapped:
+            return self.mapped.get(distinct_id, distinct_id)
         if distinct_id.startswith(DEVICE):
-            return self.user_of.get(distinct_id.removeprefix(DEVICE), distinct_id)
-        return distinct_id
+            distinct_id = self.user_of.get(distinct_id.removeprefix(DEVICE), distinct_id)
+        return self.mapped.get(distinct_id, distinct_id)
 
     def profile(self, canonical_id: str, profiles: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return profiles.get(canonical_id, {})
@@ -354,7 +367,9 @@ class Original:
     Source: https://docs.mixpanel.com/docs/tracking-methods/id-management/identifying-users-original
     """
 
-    def __init__(self, rows: list[Row], profiles: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, rows: list[Row], profiles: dict[str, dict[str, Any]], mappings: Iterable[tuple[str, str]] = ()
+    ) -> None:
         self.cluster: dict[str, set[str]] = {}
         self.identified: set[str] = set()
         self.aliases: set[str] = set()
@@ -363,6 +378,9 @@ class Original:
         self.rekeyed: dict[str, tuple[int, int]] = {}
         for row in rows:
             self.rekey(row)
+        self.heads = {resolved for _, resolved in mappings}
+        for each, resolved in mappings:
+            self.join(each, resolved)
         self.mailable = {each for each, known in profiles.items() if non_blank(known.get("$email"))}
 
     def members(self, distinct_id: str) -> set[str]:
@@ -409,6 +427,8 @@ class Original:
 
     def canonical(self, distinct_id: str) -> str:
         cluster = self.members(distinct_id)
+        if cluster & self.heads:
+            return min(cluster & self.heads)
         targets = cluster & self.rekeyed.keys()
         if targets:
             latest = max(self.rekeyed[each] for each in targets)

@@ -22,8 +22,8 @@ COHORT = ["project_id", "cohort", "size", "exportable"]
 MTU = ["project_id", "month", "mtu", "mtu_without_exemption", "mtu_engagement_counted", "exempt_users", "events",
        "guardrail", "billable", "complete"]
 RECEIPT = ["run_id", "status", "added", "kept", "removed", "refused", "requests", "accounted"]
-COMMANDS = ["init", "load", "cohorts", "audience", "mtu", "quarantine", "connect", "connect mailchimp", "sync", "runs",
-            "sandbox", "app", "notebooks", "demo"]
+COMMANDS = ["init", "projects", "load", "cohorts", "audience", "mtu", "quarantine", "connect", "connect mailchimp",
+            "sync", "runs", "sandbox", "app", "notebooks", "demo"]
 
 
 def cohortsync(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:

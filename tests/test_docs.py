@@ -68,7 +68,10 @@ def test_every_command_can_be_typed_as_it_stands(document: Path) -> None:
         command, name, rest, parent = group, "cohortsync", words, None
         while hasattr(command, "commands"):
             parent = command.make_context(name, list(rest), parent=parent)
-            name, command, rest = command.resolve_command(parent, [*parent._protected_args, *parent.args])
+            left = [*parent._protected_args, *parent.args]
+            if not left and command.invoke_without_command:
+                break
+            name, command, rest = command.resolve_command(parent, left)
         command.make_context(name, list(rest), parent=parent)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import cohortsync
 
 PACKAGE = Path(cohortsync.__file__).parent
-ROOMS = ["errors", "emails", "config", "ledger", "warehouse", "sources", "identity", "audience", "mtu", "load",
-         "mailchimp", "plan", "sync", "charts", "runs", "workspace", "sandbox", "rehearsal", "cli"]
+ROOMS = ["errors", "emails", "config", "clock", "ledger", "warehouse", "sources", "lines", "identity", "audience",
+         "lexicon", "cohorts", "mtu", "classes", "marginal", "forecast", "events", "staging", "load", "mailchimp",
+         "plan", "sync", "charts", "runs", "workspace", "sandbox", "rehearsal", "console", "cli"]
 
 
 def imported_rooms(path: Path) -> set[str]:

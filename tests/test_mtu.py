@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cohortsync as cs
-from cohortsync.mtu import month_bounds
+from cohortsync.mtu import local_day, month_bounds
 
 
 def counted(tmp_path: Path, rows: list[dict[str, Any]], timezone: str = "UTC", **options: Any) -> dict[str, Any]:
@@ -84,13 +84,21 @@ def test_the_month_is_the_project_time_zones_own(tmp_path: Path) -> None:
     assert counted(tmp_path, rows, "America/New_York")["month"] == "2026-10"
 
 
-def test_month_bounds_follow_daylight_saving_at_the_months_edge() -> None:
-    october, november = month_bounds(instant("2026-10-01T04:00Z"), instant("2026-12-01T04:59Z"), "America/New_York")
-    assert october[2] == november[1] == instant("2026-11-01T00:00-04:00")
-    assert november[2] == instant("2026-12-01T00:00-05:00")
-    assert october[3] and november[3]
+def test_a_months_edges_follow_daylight_saving() -> None:
+    project = {"timezone": "America/New_York", "event_times": "utc"}
+    days = [local_day(instant(text), project) for text in (
+        "2026-10-01T04:00Z", "2026-11-01T03:59Z", "2026-11-01T04:00Z", "2026-12-01T04:59Z", "2026-12-01T05:00Z")]
+    assert [f"{day:%m-%d}" for day in days] == ["10-01", "10-31", "11-01", "11-30", "12-01"]
 
 
 def test_a_month_is_complete_only_when_its_first_and_last_day_are_there() -> None:
-    months = month_bounds(instant("2026-09-02T00:00Z"), instant("2026-10-30T23:59Z"), "UTC")
-    assert [month[3] for month in months] == [False, False]
+    months = month_bounds(date(2026, 9, 2), date(2026, 12, 30))
+    assert [(month, complete) for month, _, _, complete in months] == [
+        ("2026-09", False), ("2026-10", True), ("2026-11", True), ("2026-12", False)]
+    assert months[0][1:3] == (date(2026, 9, 1), date(2026, 10, 1))
+
+
+def test_under_the_guardrail_an_event_that_qualifies_for_want_of_a_mark_counts_as_qualifying(tmp_path: Path) -> None:
+    rows = [{"event": "Mailchimp - Sent To", "$user_id": "ann", "$source": source} for source in ("mailchimp", "else")]
+    month = counted(tmp_path, rows, marked_only=True, guardrail_events="qualifying", events_per_user=1)
+    assert (month["mtu"], month["guardrail"]) == (1, 1)

@@ -104,7 +104,9 @@ def test_exploring_hands_back_the_summary_of_the_largest_cohort(workspace: cs.Wo
 def test_the_mtu_report_hands_back_the_months_as_its_parameters_ask(workspace: cs.Workspace, tmp_path: Path) -> None:
     asked = {"marked_only": True, "guardrail_events": "qualifying"}
     executed = runs.execute_notebook("mtu_report", tmp_path / "out.ipynb", asked, workspace.home)
-    assert runs.result(executed) == {"months": workspace.mtu(**asked).to_dict("records")}
+    months = workspace.mtu(**asked)
+    assert runs.result(executed) == {"months": months.drop(columns="as_of").to_dict("records"),
+                                     "as_of": months.attrs["as_of"]}
     assert len(outputs(executed, PLOTLY)) == 2
     assert_shows_no_secret(tmp_path / "out.ipynb")
 
@@ -178,7 +180,7 @@ def test_a_failing_notebook_names_the_cell_and_keeps_its_output_without_addresse
 
 
 @pytest.mark.parametrize(("parameters", "said"), [
-    ({"cohrt": "x"}, "no parameter 'cohrt'. It has: home, cohort, audience_id, dry_run, confirm"),
+    ({"cohrt": "x"}, "no parameter 'cohrt'. It has: home, project, cohort, audience_id, dry_run, confirm"),
     ({"dry_run": "flase"}, "dry_run cannot be 'flase'; it takes true or false"),
     ({"dry_run": 0}, "dry_run cannot be 0; it takes true or false"),
     ({"cohort": 12345678}, "cohort cannot be 12345678; it takes text"),

@@ -78,7 +78,8 @@ def loader(home: Path, path: Path, label: str = "never") -> Iterator[subprocess.
         process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize("label", ["Loading", "Linking identities", "Writing events by day", "Counting"])
+@pytest.mark.parametrize("label", ["Writing events by day", "Linking identities", "Finding duplicates",
+                                   "Counting events", "Counting users"])
 def test_a_loader_killed_anywhere_leaves_the_last_generation_and_nothing_in_the_way(
         project: cs.Workspace, tmp_path: Path, label: str) -> None:
     path = events(tmp_path / "second", 5, 20)
@@ -111,7 +112,7 @@ def test_a_loader_killed_at_any_instant_leaves_all_or_nothing(project: cs.Worksp
 
 def test_two_loaders_at_once_are_both_loaded(project: cs.Workspace, tmp_path: Path) -> None:
     one, other = events(tmp_path / "one", 10, 20), events(tmp_path / "other", 15, 30)
-    with loader(project.home, one, "Counting") as first:
+    with loader(project.home, one, "Counting users") as first:
         assert first.stdout.readline() == "here\n"  # type: ignore[union-attr]
         with loader(project.home, other) as second:
             assert second.poll() is None

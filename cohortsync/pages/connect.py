@@ -22,6 +22,8 @@ NEW_CONTACTS = {
     "pending": "Mailchimp asks them by mail first; they get campaigns once they say yes.",
     "transactional": "They are kept in the audience and get no campaigns: nobody said yes.",
 }
+EVENT_TIMES = {"auto": "find out", "utc": "UTC", "local": "clocks of the time zone (projects made before 2023)"}
+NEW_PROJECT = {"project_id": "local", "timezone": "UTC", "id_merge": "simplified", "event_times": "auto"}
 KINDS = {"events": "Events (raw export)", "profiles": "Profiles (engage pages, NDJSON or CSV)",
          "cohorts": "Cohorts, one file each (engage pages, CSV or a list of ids)"}
 
@@ -30,24 +32,41 @@ def show_project(workspace: cs.Workspace) -> None:
     st.subheader("1 · Project")
     project = workspace.project
     if project:
-        with st.expander("Change the time zone or the ID merge"):
+        with st.expander("Change the time zone, the ID merge or what times are"):
             _project_form(workspace, project)
+        with st.expander("Add another project"):
+            _project_form(workspace, None)
     else:
         st.info("Start here: copy two settings from Mixpanel's Project Settings.", icon=":material/arrow_forward:")
-        _project_form(workspace, {"project_id": "local", "timezone": "UTC", "id_merge": "simplified"})
+        _project_form(workspace, NEW_PROJECT)
 
 
-def _project_form(workspace: cs.Workspace, now: dict[str, Any]) -> None:
+def _project_form(workspace: cs.Workspace, project: dict[str, Any] | None) -> None:
+    """Settings of a project; of none: of one to add, which is then the one looked at."""
     zones = sorted(available_timezones())
-    with st.form("project"):
+    now = project or NEW_PROJECT
+    with st.form(f"settings of {now['project_id']}" if project else "another project"):
+        project_id = now["project_id"] if project else st.text_input(
+            "Project id", help="Mixpanel's project id, or a name of yours.").strip()
         timezone = st.selectbox("Time zone", zones, index=zones.index(now["timezone"]),
                                 help="Months and days are counted in this zone.")
         id_merge = st.radio("ID merge", list(ID_MERGES), captions=list(ID_MERGES.values()),
                             index=list(ID_MERGES).index(now["id_merge"]))
-        if st.form_submit_button("Save the project", type="primary"):
+        event_times = st.selectbox("Times of events", list(EVENT_TIMES), format_func=EVENT_TIMES.__getitem__,
+                                   index=list(EVENT_TIMES).index(now["event_times"]))
+        if st.form_submit_button("Save the project" if project else "Add the project", type="primary"):
             with frame.told(), st.spinner("Reckoning everything anew"):
-                workspace.init(timezone, id_merge, now["project_id"])
+                _save(workspace, project_id, project is None, timezone, id_merge, event_times)
             st.rerun()
+
+
+def _save(workspace: cs.Workspace, project_id: str, new: bool, *settings: str) -> None:
+    timezone, id_merge, event_times = settings
+    if new and (not project_id or project_id in workspace.projects()["project_id"].tolist()):
+        raise BadInput(f"Give the project an id of its own, not {project_id!r}.")
+    workspace.init(timezone, id_merge, project_id, event_times)
+    if new:
+        frame.look_at_project(project_id)
 
 
 def show_data(workspace: cs.Workspace) -> None:
@@ -55,20 +74,27 @@ def show_data(workspace: cs.Workspace) -> None:
     if not workspace.project:
         st.caption("Save the project first.")
         return
-    if report := frame.finished("load"):
-        st.session_state["loaded"] = report
+    this = workspace.project["project_id"]
+    if report := frame.finished(f"load {this}"):
+        st.session_state[f"loaded {this}"] = report
         st.rerun()
     with frame.told():
-        held = workspace.sql("select (select count(*) from events) as events, (select count(*) from profiles) as "
-                             "profiles, (select count(*) from cohorts) as cohorts").iloc[0]
+        held = _held(workspace, this)
     for column, (name, count) in zip(st.columns(3), held.items(), strict=True):
         column.metric(str(name).capitalize(), f"{count:,}", border=True)
-    if "loaded" in st.session_state:
-        _show_report(workspace, st.session_state["loaded"])
+    if report := st.session_state.get(f"loaded {this}"):
+        _show_report(workspace, report)
     with st.expander("Load files", expanded=not held["cohorts"]):
-        _load_form(workspace)
+        _load_form(workspace, this)
     if held["cohorts"]:
         st.page_link(frame.PAGES / "cohorts.py", label="See who can be exported", icon=":material/groups:")
+
+
+def _held(workspace: cs.Workspace, project_id: str) -> dict[str, int]:
+    """How many events, profiles and cohorts the project has."""
+    with workspace.connect() as con:
+        return {table: con.execute(f"select count(*) from {table} where project_id = ?", [project_id]).fetchall()[0][0]
+                for table in ("events", "profiles", "cohorts")}
 
 
 def _show_report(workspace: cs.Workspace, report: LoadReport) -> None:
@@ -80,6 +106,8 @@ def _show_report(workspace: cs.Workspace, report: LoadReport) -> None:
     if report.unkeyed_in_overlap:
         st.warning(f"{report.unkeyed_in_overlap:,} events without \\$insert_id lie on days that several files cover. "
                    "They cannot be told from repeats and were all counted.", icon=":material/warning:")
+    for text in report.notes:
+        st.info(frame.plain(text), icon=":material/info:")
     if report.quarantined:
         st.warning(f"{report.quarantined:,} lines could not be read and were set aside.", icon=":material/warning:")
         lines = workspace.quarantine().tail(report.quarantined).head(frame.SHOWN)
@@ -87,7 +115,7 @@ def _show_report(workspace: cs.Workspace, report: LoadReport) -> None:
                      hide_index=True)
 
 
-def _load_form(workspace: cs.Workspace) -> None:
+def _load_form(workspace: cs.Workspace, project_id: str) -> None:
     """The fields get new names after a load, so that they are empty again."""
     st.caption("Files as Mixpanel gives them, plain or gzipped. The same file twice adds nothing.")
     turn = st.session_state.get("loads", 0)
@@ -101,7 +129,7 @@ def _load_form(workspace: cs.Workspace) -> None:
     if st.button("Load", type="primary", disabled=not (named and any(given.values()))):
         contents = {kind: [(Path(file.name).name, file.getvalue()) for file in files] for kind, files in given.items()}
         st.session_state["loads"] = turn + 1
-        frame.begin("load", "Loading", lambda progress: _load(workspace, contents, names, progress))
+        frame.begin(f"load {project_id}", "Loading", lambda progress: _load(workspace, contents, names, progress))
         st.rerun()
 
 

@@ -22,7 +22,7 @@ def choose(workspace: cs.Workspace) -> tuple[str, str]:
     with right:
         audience = frame.choose("Mailchimp audience", list(audiences), "audience",
                                 lambda audience: f"{audiences[audience]} ({audience})")
-    choice = (cohort, audience, st.session_state["audiences_of"])
+    choice = (workspace.project_id, cohort, audience, st.session_state["audiences_of"])
     if st.session_state.get("planned_for") != choice:
         st.session_state["planned_for"] = choice
         st.session_state.pop("approved", None)

@@ -32,10 +32,27 @@ def start(title: str, explanation: str) -> cs.Workspace:
     st.title(title)
     st.caption(explanation)
     with told():
-        workspace = cs.open()
-        _sidebar(workspace.project)
+        workspace = _project_chosen(cs.open())
+        _sidebar(workspace.project, workspace.as_of)
         _banner(workspace.connection)
     return workspace
+
+
+def _project_chosen(workspace: cs.Workspace) -> cs.Workspace:
+    """The workspace opened for the project chosen at the side, where it holds several."""
+    projects = workspace.projects()["project_id"].tolist()
+    if len(projects) < 2:
+        return workspace
+    if workspace.project_id:
+        st.session_state.setdefault("chosen_project", workspace.project_id)
+    with st.sidebar:
+        return cs.open(workspace.home, choose("Project", projects, "project", plain))
+
+
+def look_at_project(project_id: str) -> None:
+    """Choose a project at the side, from the next run of the page on."""
+    st.session_state.pop("project", None)
+    st.session_state["chosen_project"] = project_id
 
 
 def plain(text: object) -> str:
@@ -47,12 +64,14 @@ def plain(text: object) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", unlinked)
 
 
-def _sidebar(project: dict[str, Any] | None) -> None:
+def _sidebar(project: dict[str, Any] | None, as_of: datetime | None) -> None:
     if not project:
         st.sidebar.caption("No project yet")
         return
     st.sidebar.markdown(f"**Project** {plain(project['project_id'])}  \n**Time zone** {plain(project['timezone'])}  \n"
                         f"**ID merge** {plain(project['id_merge'])}")
+    if as_of:
+        st.sidebar.caption(f"Data as of {as_of:%Y-%m-%d %H:%M} UTC")
 
 
 def _banner(connection: dict[str, Any] | None) -> None:
@@ -99,8 +118,9 @@ def choose(label: str, options: list[str], name: str, format_func: Callable[[str
 
 def cohort_names(workspace: cs.Workspace) -> list[str]:
     """The loaded cohorts; where there are none, says what to do next and ends the page."""
-    with told():
-        names = workspace.sql("select cohort from cohorts order by cohort")["cohort"].tolist()
+    with told(), workspace.connect() as con:
+        names = [name for (name,) in con.execute("select cohort from cohorts where project_id = ? order by cohort",
+                                                 [(workspace.project or {}).get("project_id")]).fetchall()]
     if not names:
         ask_for("Nothing to show yet: no cohort is loaded.", "Load your Mixpanel export")
     return names

@@ -1,33 +1,30 @@
--- one row per month: the bill in its readings
--- $project_id; $marked_only: a Mailchimp event is exempt only with $source = mailchimp;
+-- one row per month: the bill in its readings as they stood at $as_of; one per version of it with $every_version
+-- $project_id; $qualifying, $engagement, $delivery: the kinds that each class holds under the options (bits);
 -- $guardrail_events: all, qualifying or qualifying+opens; $events_per_user: the guardrail's ratio
-with users as (
-    select month, qualifying + if($marked_only, engagement_unmarked + delivery_unmarked, 0) as qualifying,
-           engagement - if($marked_only, engagement_unmarked, 0) as engagement,
-           delivery - if($marked_only, delivery_unmarked, 0) as delivery
-    from user_months where project_id = $project_id
+with versions as (
+    select month, as_of, load_id, complete from month_versions
+    where project_id = $project_id and as_of <= $as_of
+    qualify $every_version or as_of = max(as_of) over (partition by month)
 ),
 counted as (
-    select month, count(*) filter (qualifying > 0) as mtu,
-           count(*) filter (qualifying + engagement + delivery > 0) as mtu_without_exemption,
-           count(*) filter (qualifying + engagement > 0) as mtu_engagement_counted
-    from users group by month
+    select month, as_of, sum(users) filter (kinds & $qualifying <> 0) as mtu,
+           sum(users) filter (kinds & ($qualifying | $engagement | $delivery) <> 0) as mtu_without_exemption,
+           sum(users) filter (kinds & ($qualifying | $engagement) <> 0) as mtu_engagement_counted
+    from month_users where project_id = $project_id group by all
 ),
 totals as (
-    select month, sum(a.events)::bigint as events,
-           sum(a.events) filter ($guardrail_events = 'all' or c.class is null
-                                 or ($guardrail_events = 'qualifying+opens' and a.event in (
-                                     'Mailchimp Campaign - Open', 'Mailchimp - Opened Campaign')))::bigint
-               as guardrail_events
-    from activity a left join event_classes c on c.event = a.event
-    where project_id = $project_id group by month
+    select month, as_of, sum(events)::bigint as events,
+           sum(events) filter ($guardrail_events = 'all' or kind & $qualifying <> 0
+                               or ($guardrail_events = 'qualifying+opens' and event in (
+                                   'Mailchimp Campaign - Open', 'Mailchimp - Opened Campaign'))) as guardrail_events
+    from month_events where project_id = $project_id group by all
 )
-select $project_id as project_id, m.month, coalesce(mtu, 0) as mtu,
-       coalesce(mtu_without_exemption, 0) as mtu_without_exemption,
-       coalesce(mtu_engagement_counted, 0) as mtu_engagement_counted,
-       coalesce(mtu_without_exemption - mtu, 0) as exempt_users, coalesce(events, 0) as events,
+select $project_id as project_id, month, coalesce(mtu, 0)::bigint as mtu,
+       coalesce(mtu_without_exemption, 0)::bigint as mtu_without_exemption,
+       coalesce(mtu_engagement_counted, 0)::bigint as mtu_engagement_counted,
+       (coalesce(mtu_without_exemption, 0) - coalesce(mtu, 0))::bigint as exempt_users, events,
        ceil(coalesce(guardrail_events, 0) / $events_per_user)::bigint as guardrail,
-       greatest(coalesce(mtu, 0), ceil(coalesce(guardrail_events, 0) / $events_per_user)::bigint) as billable,
-       complete
-from months m join totals using (month) left join counted using (month)
-order by m.month
+       greatest(coalesce(mtu, 0), ceil(coalesce(guardrail_events, 0) / $events_per_user))::bigint as billable,
+       complete, as_of, load_id
+from versions join totals using (month, as_of) left join counted using (month, as_of)
+order by month, as_of

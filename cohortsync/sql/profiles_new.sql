@@ -1,14 +1,15 @@
 -- one row per profile id of the staged objects, the last one of an id
--- reads: objects(json, file_no, line), in the order given: {"$distinct_id", "$properties"} or flat
+-- reads: objects(json, file_no, line), in the order given: {"$distinct_id", "$properties"}, a row of the warehouse's
+-- mp_people_data (distinct_id, properties; maybe in upper case) or flat
 with split as (
-    select json_extract_string(json, ['$."$distinct_id"', '$.distinct_id', '$."Distinct ID"']) as ids,
-           coalesce(json_extract(json, '$."$properties"'), json_merge_patch(json,
-               '{"$distinct_id": null, "distinct_id": null, "Distinct ID": null}')) as properties,
+    select id_of(json) as distinct_id,
+           coalesce(json_extract(json, '$."$properties"'), people_properties(json), json_merge_patch(json,
+               '{"$distinct_id": null, "distinct_id": null, "Distinct ID": null, "DISTINCT_ID": null}')) as properties,
            rowid as place
     from objects
 ),
 named as (
-    select coalesce(ids[1], ids[2], ids[3]) as distinct_id, properties,
+    select distinct_id, properties,
            coalesce(json_extract(properties, '$."$email"'), json_extract(properties, '$.Email')) as email,
            json_extract_string(properties, ['$."$first_name"', '$."First Name"', '$."$last_name"',
                                             '$."Last Name"', '$."$last_seen"', '$."Updated at"']) as p

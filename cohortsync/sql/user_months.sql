@@ -1,12 +1,17 @@
--- one row per user and month: how many of its events fall in each class
-select a.project_id, a.month, coalesce(i.canonical_id, a.distinct_id) as canonical_id,
-       coalesce(sum(events) filter (class is null), 0)::bigint as qualifying,
-       coalesce(sum(events) filter (class = 'engagement'), 0)::bigint as engagement,
-       coalesce(sum(events) filter (class = 'engagement' and not marked), 0)::bigint as engagement_unmarked,
-       coalesce(sum(events) filter (class = 'delivery'), 0)::bigint as delivery,
-       coalesce(sum(events) filter (class = 'delivery' and not marked), 0)::bigint as delivery_unmarked
-from generation.activity a
-left join generation.identities i on i.project_id = a.project_id and i.distinct_id = a.distinct_id
-left join generation.event_classes c on c.event = a.event
-where a.distinct_id <> '' and class is distinct from 'system'
-group by all
+-- one row per user and month with an event of any class but system: which kinds of event (bits), how many in all
+-- reads: users_activity, new_events (the kind of each event name and marker); variables project_id, anonymous
+with kinds as (
+    select distinct event, marker, kind from new_events where kind > 0
+),
+reduced as (
+    select date_trunc('month', day) as month_on, coalesce(canonical_id, a.distinct_id) as canonical_id,
+           bit_or(kind) as kinds, sum(events)::bigint as events
+    from users_activity a
+    join kinds k on k.event = a.event and k.marker is not distinct from a.marker
+    left join generation.identities i on i.project_id = a.project_id and i.distinct_id = a.distinct_id
+    where a.distinct_id <> ''
+    group by all
+)
+select getvariable('project_id')::varchar as project_id, strftime(month_on, '%Y-%m') as month, canonical_id,
+       regexp_full_match(canonical_id, getvariable('anonymous')::varchar, 'is') as anonymous, kinds, events
+from reduced

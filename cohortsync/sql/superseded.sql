@@ -1,16 +1,16 @@
--- one row per event row that is a duplicate and not the one that stays
--- reads: candidates (the staged rows and the rows already kept of the same days)
+-- one row per event row that is a duplicate of one ingested later
+-- reads: candidates (the new rows and the rows already kept of the same days)
 with keys as (
     select hash(event, time_s, coalesce(before_id, distinct_id, ''), insert_id) as key
     from candidates where insert_id is not null
     group by key having count(*) > 1
 ),
 ranked as (
-    select load_id, file_no, line,
+    select project_id, day, load_id, file_no, line,
            row_number() over (partition by event, time_s, coalesce(before_id, distinct_id, ''), insert_id
                               order by processed_ms desc, load_id desc, file_no desc, line desc) as place
     from candidates
     where insert_id is not null
       and hash(event, time_s, coalesce(before_id, distinct_id, ''), insert_id) in (from keys)
 )
-select load_id, file_no, line from ranked where place > 1
+select project_id, day, load_id, file_no, line from ranked where place > 1

@@ -1,0 +1,147 @@
+"""Event rows: written to Parquet by day, duplicates superseded, what is left counted by calendar day.
+
+Rows are only ever added. A duplicate stays where it is and is named in ``superseded``, until enough of a day is,
+or the day is in so many files, that it is worth writing the day anew. So the cost of a load follows what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from cohortsync import clock
+from cohortsync.sources import Progress
+from cohortsync.warehouse import Draft, event_paths, event_source, one_file, quoted, sql
+
+MAX_FILES_A_DAY = 8
+DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("changes_at_s", pa.int64()),
+                         ("later_offset_s", pa.int64())])
+KEY = "load_id, file_no, line"
+KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
+
+
+def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str) -> list[Path]:
+    """Write the rows of a query to ``events/day=…/``, one file a day; ``mark`` keeps their names apart."""
+    folder, prefix = draft.home / "events", f"{draft.number:06d}{mark}_"
+    statement = f"""copy ({rows}) to {quoted(folder)} (format parquet, partition_by (day),
+        filename_pattern '{prefix}{{i}}', overwrite_or_ignore, parquet_version v2, compression zstd,
+        compression_level 1)"""
+    try:
+        draft.con.execute("set preserve_insertion_order = false")  # several files at once
+        _execute_watched(draft.con, statement, watch, label)
+    finally:
+        draft.con.execute("set preserve_insertion_order = true")
+        paths = sorted(folder.glob(f"day=*/{prefix}*.parquet"))
+        for path in paths:
+            path.parent.chmod(0o700)
+            path.chmod(0o600)
+    return paths
+
+
+def _execute_watched(con: duckdb.DuckDBPyConnection, statement: str, watch: Progress, label: str) -> None:
+    """Run a long statement beside, so that its progress can be told from here."""
+    watch(label, 0, 100)
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(con.execute, statement)
+        while wait([running], timeout=0.2).not_done:
+            watch(label, max(con.query_progress(), 0), 100)
+        running.result()
+
+
+def add_files(con: duckdb.DuckDBPyConnection, project_id: str, paths: list[Path]) -> None:
+    """Make files that were written part of the generation."""
+    if paths:
+        con.execute(f"""insert into generation.event_files
+            select ?, day, concat('events/', parse_path(filename)[-2], '/', parse_filename(filename)), count(*),
+                   min(time_s), max(time_s)
+            from read_parquet([{', '.join(map(one_file, paths))}], hive_partitioning = true, filename = true,
+                              hive_types = {{day: date}})
+            group by day, filename""", [project_id])
+
+
+def live(rows: str) -> str:
+    """The rows of a table expression that no later one superseded."""
+    return f"(from {rows} anti join generation.superseded using ({KEY}))"
+
+
+def supersede(draft: Draft, project_id: str) -> tuple[str, str]:
+    """Find the duplicates that the rows of ``staged`` bring; answers the rows that are new and those that are gone.
+
+    Both as table expressions. Reads the rows already there of the days that are touched, and of those only what
+    tells a duplicate.
+    """
+    con = draft.con
+    there = event_source(event_paths(draft.home, con, f"project_id = {quoted(project_id)} and "
+                                                      "day in (select distinct day from staged)"))
+    con.execute(f"create temp view candidates as select {KEPT} from staged union all "
+                f"select {KEPT} from {live(there)}")
+    con.execute(f"create temp table losers as {sql('superseded')}")
+    return f"(from staged anti join losers using ({KEY}))", f"(from {live(there)} semi join losers using ({KEY}))"
+
+
+def count(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, gone: str) -> None:
+    """Bring the project's ``activity`` up to date: add the counts of ``new`` rows, take off those of ``gone``.
+
+    Where there was activity before, the temp table ``touched`` gets the ids whose counts change.
+    """
+    _offer_day_offsets(con, project)
+    statement, project_id = sql(f"activity_{project['id_merge']}"), project["project_id"]
+    if not con.execute("select 1 from generation.activity where project_id = ? limit 1", [project_id]).fetchall():
+        con.execute(f"insert into generation.activity with event_rows as (from {new}) {statement}")
+        return
+    con.execute(f"""create or replace temp table delta as
+        with event_rows as (from {new}) {statement}
+        union all
+        select * replace (-events as events) from (with event_rows as (from {gone}) {statement})""")
+    con.execute("insert into touched select distinct distinct_id from delta")
+    same_days = "project_id = ? and day in (select distinct day from delta)"
+    con.execute(f"insert into delta from generation.activity where {same_days}", [project_id])
+    con.execute(f"delete from generation.activity where {same_days}", [project_id])
+    con.execute("""insert into generation.activity
+        select * replace (sum(events)::bigint as events) from delta group by all having sum(events) > 0""")
+    con.execute("drop table delta")
+
+
+def recount(draft: Draft, project: Mapping[str, Any]) -> None:
+    """Count every event of the project anew, as after a change of its time zone or ID merge."""
+    mine = f"project_id = {quoted(project['project_id'])}"
+    for table in ("activity", "user_months"):
+        draft.con.execute(f"delete from generation.{table} where {mine}")
+    count(draft.con, project, live(event_source(event_paths(draft.home, draft.con, mine))), event_source([]))
+
+
+def _offer_day_offsets(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any]) -> None:
+    offsets = clock.day_offsets(days(con, project["project_id"]), clock.zone(project))
+    con.register("day_offsets_now", pa.Table.from_pylist(
+        [dict(zip(DAY_OFFSETS.names, row, strict=True)) for row in offsets], DAY_OFFSETS))
+    con.execute("create or replace temp table day_offsets as from day_offsets_now")
+    con.unregister("day_offsets_now")
+
+
+def days(con: duckdb.DuckDBPyConnection, project_id: str) -> list[Any]:
+    """The export's days of which the project has events."""
+    return [day for (day,) in con.execute(
+        "select distinct day from generation.event_files where project_id = ? order by day", [project_id]).fetchall()]
+
+
+def compact(draft: Draft, project_id: str, watch: Progress) -> None:
+    """Write the days anew of which a quarter is superseded, or that are in more than eight files."""
+    con = draft.con
+    con.execute(f"""create or replace temp table crowded as
+        select f.day from (select day, count(*) as files, sum(rows) as stored from generation.event_files
+                           where project_id = ? group by day) f
+        left join (select day, count(*) as gone from generation.superseded where project_id = ? group by day) s
+            on s.day = f.day
+        where files > {MAX_FILES_A_DAY} or coalesce(gone, 0) * 4 > stored""", [project_id, project_id])
+    these = f"project_id = {quoted(project_id)} and day in (from crowded)"
+    paths = event_paths(draft.home, con, these)
+    if paths:
+        written = write_days(draft, f"from {live(event_source(paths))}", "c", watch, "Compacting days")
+        for table in ("event_files", "superseded"):
+            con.execute(f"delete from generation.{table} where {these}")
+        add_files(con, project_id, written)

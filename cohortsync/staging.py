@@ -1,0 +1,94 @@
+"""Files of events to event rows, every line accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from cohortsync import events
+from cohortsync.lines import as_read, good_lines, readable, spell_to_stage
+from cohortsync.sources import Progress, Source
+from cohortsync.warehouse import Draft, event_source, one_file, sql
+
+USABLE = "event is not null and time_s is not null"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Files written by day: ``paths``; by file number ``taken``: its events, ``spelt``: its lines if needed."""
+
+    paths: list[Path]
+    taken: dict[int, int]
+    spelt: dict[int, Path]
+
+
+def stage(draft: Draft, sources: dict[int, Source], watch: Progress) -> Staged:
+    """Write the events of numbered files by day; they are the view ``staged`` then.
+
+    A file of which the fast reader took other lines than those that are events, read one by one, is written again
+    from its lines. Raises BadInput for a file that is not what it says.
+    """
+    spelt = {n: spell_to_stage(draft, n, s, watch) for n, s in sources.items() if s.needs_spelling}
+    while True:
+        paths = _write(draft, sources, spelt, watch)
+        taken = dict(draft.con.execute("select file_no, count(*) from staged group by file_no").fetchall())
+        doubtful = {n: spelt.get(n) or spell_to_stage(draft, n, source, watch) for n, source in sources.items()
+                    if n in spelt or taken.get(n, 0) != source.lines}
+        astray = {n: path for n, path in doubtful.items() if not _agrees(draft.con, n, path)}
+        if not astray:
+            return Staged(paths, taken, doubtful)
+        for path in paths:
+            path.unlink()
+        spelt |= astray
+
+
+def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], watch: Progress) -> list[Path]:
+    """Write all files at once; those that the fast reader gives up on are added to ``spelt``."""
+    while True:
+        lines = [_lines(n, source, spelt.get(n)) for n, source in sources.items()]
+        draft.con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
+        try:
+            paths = events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", "", watch,
+                                      "Writing events by day")
+        except duckdb.Error:
+            given_up = [n for n in sources if n not in spelt and not readable(draft.con, sources[n])]
+            if not given_up:
+                raise
+            spelt |= {n: spell_to_stage(draft, n, sources[n], watch) for n in given_up}
+        else:
+            draft.con.execute(f"create or replace temp view staged as from {event_source(paths)}")
+            return paths
+
+
+def _lines(number: int, source: Source, spelt: Path | None) -> str:
+    """A query ``json, file_no, line`` of one file: records in the export's own shape."""
+    record = "json" if source.nested and not spelt else "as_record(json)"
+    return f"select {record} as json, {number} as file_no, line from {good_lines(spelt) if spelt else as_read(source)}"
+
+
+def _judge(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """The temp table ``judged``: the good lines of a spelt file, and what they lack to be events."""
+    con.execute("create or replace temp view lines as "
+                f"select as_record(json) as json, 0 as file_no, line from {good_lines(path)}")
+    con.execute(f"""create or replace temp table judged as
+        select line, case when properties is null then 'no readable properties'
+                          when event is null then 'no event name'
+                          when time_s is null then 'no readable time' end as lack
+        from ({sql('stage_events')})""")
+
+
+def _agrees(con: duckdb.DuckDBPyConnection, number: int, path: Path) -> bool:
+    """Whether the lines of a file that were taken are those that should be."""
+    _judge(con, path)
+    return not con.execute("""select 1 from (select line from judged where lack is null) j
+        full join (select line from staged where file_no = ?) s using (line)
+        where j.line is null or s.line is null limit 1""", [number]).fetchall()
+
+
+def left_out(con: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """A query ``line, byte_offset, reason`` of the lines of a spelt file that are no events."""
+    _judge(con, path)
+    return f"""select line, byte_offset, coalesce(reason, lack) as reason
+        from read_parquet({one_file(path)}) left join judged using (line) where coalesce(reason, lack) is not null"""
