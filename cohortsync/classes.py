@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pandas as pd
 
-from cohortsync import ledger, mtu
+from cohortsync import clock, ledger, mtu
 from cohortsync.errors import BadInput
 from cohortsync.warehouse import drafting, required_project, sql
 
@@ -90,11 +89,4 @@ def _editing(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield draft.con
         load_id = draft.con.execute("select coalesce(max(load_id), 0) from generation.loads").fetchall()[0][0]
         for project in projects:
-            mtu.derive(draft.con, _with_clock(draft.con, project), load_id, datetime.now(UTC).replace(tzinfo=None))
-
-
-def _with_clock(con: duckdb.DuckDBPyConnection, project: dict[str, Any]) -> dict[str, Any]:
-    """The project with its events' times as they were found to be."""
-    found = con.execute("select event_times from generation.clocks where project_id = ?",
-                        [project["project_id"]]).fetchall()
-    return project | {"event_times": found[0][0]} if found else project
+            mtu.derive(draft.con, clock.as_found(draft.con, project), load_id, datetime.now(UTC).replace(tzinfo=None))
