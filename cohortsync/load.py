@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from cohortsync import clock, cohorts, emails, events, identity, mtu, staging
+from cohortsync.cohorts import checked_name
 from cohortsync.errors import BadInput
 from cohortsync.lines import CUT_SHORT, NOUN, as_read, first_line, good_lines, spell_to_stage
 from cohortsync.sources import Progress, Source, inspect, silent
@@ -58,7 +59,7 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
     required_project(home, project_id)  # said before gigabytes are read
     found = _inspect_all([("events", path, "") for path in events] + [("profiles", path, "") for path in profiles] +
                          [("mappings", path, "") for path in mappings] +
-                         [("cohort", path, _cohort_name(name)) for name, path in (cohorts or {}).items()], progress)
+                         [("cohort", path, checked_name(name)) for name, path in (cohorts or {}).items()], progress)
     if not found:
         raise BadInput("There is nothing to load. Name files of events, profiles or members of a cohort.")
     with drafting(home, project_id) as draft:
@@ -68,12 +69,7 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
 def rebuild(home: Path, project_id: str, **settings: str) -> None:
     """Give a project another time zone, ID merge or reading of times, and reckon everything derived anew by it."""
     with drafting(home, project_id, **settings) as draft:
-        draft.con.execute(sql("macros"))
         _Load(draft, silent).rebuild()
-
-
-def _cohort_name(name: str) -> str:
-    return cohorts.checked_name(name)
 
 
 def _inspect_all(named: list[tuple[str, Path, str]], progress: Progress) -> list[Source]:
@@ -96,13 +92,14 @@ class _Load:
         self.report = LoadReport()
         self.quarantined: Counter[Source] = Counter()
         self.loaded_at = datetime.now(UTC).replace(tzinfo=None)
+        for macros in ("macros", "records"):
+            self.con.execute(sql(macros))
         self.load_id = 1 + self.scalar("select coalesce(max(load_id), 0) from generation.loads")
 
     def scalar(self, query: str, values: list[Any] | None = None) -> Any:
         return self.con.execute(query, values or []).fetchall()[0][0]
 
     def run(self, found: list[Source]) -> LoadReport:
-        self.con.execute(sql("macros"))
         new = self._unknown(found)
         if not new:
             self.draft.unchanged = True
@@ -306,13 +303,20 @@ class _Load:
         self.con.execute("""insert into objects select unnest(case when json_type(json, '$.results') = 'ARRAY'
             then json_extract(json, '$.results[*]') else [json] end), ?, line from pages order by line""", [number])
 
-    def _load_profiles(self, sources: list[tuple[int, Source]]) -> None:
-        if not sources:
-            return
-        self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
+    def _gather(self, sources: list[tuple[int, Source]]) -> None:
+        """The rows of files of profiles or mappings as the table ``objects``."""
+        self._empty_objects()
         for number, source in sources:
             self._gather_objects(number, source)
             self._set_aside_strangers(number, source)
+
+    def _empty_objects(self) -> None:
+        self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
+
+    def _load_profiles(self, sources: list[tuple[int, Source]]) -> None:
+        if not sources:
+            return
+        self._gather(sources)
         self.con.execute(f"create temp table new_profiles as {sql('profiles_new')}")
         cohorts.record_profile_changes(self.con, self.load_id, self.loaded_at)
         self.con.execute("""delete from generation.profiles where (project_id, distinct_id) in
@@ -331,10 +335,7 @@ class _Load:
     def _load_mappings(self, sources: list[tuple[int, Source]]) -> None:
         if not sources:
             return
-        self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
-        for number, source in sources:
-            self._gather_objects(number, source)
-            self._set_aside_strangers(number, source)
+        self._gather(sources)
         self.con.execute("delete from generation.identity_mappings where project_id = ?", [self.project_id])
         self.con.execute(f"insert into generation.identity_mappings {sql('mappings_new')}")
 
@@ -360,7 +361,7 @@ class _Load:
 
     def _load_cohort(self, number: int, source: Source) -> None:
         cohorts.refuse_defined(self.con, self.project_id, source.cohort)
-        self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
+        self._empty_objects()
         self._gather_objects(number, source)
         if source.shape == "ids":
             self.con.execute("delete from objects where json_extract_string(json, '$') in ('$distinct_id', "

@@ -1,4 +1,4 @@
-"""The workspace as notebooks, the app and the command line use it: a dozen methods, each one room's work."""
+"""The workspace as notebooks, the app and the command line use it: each method is one room's work."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
     engine = warehouse.engine()
     engine.execute("attach ':memory:' as generation")
     warehouse.create_schema(engine)
-    engine.execute(warehouse.sql("macros"))
+    engine.execute(warehouse.sql("macros") + warehouse.sql("records"))
     yield engine
     engine.close()
 

@@ -29,7 +29,7 @@ def _generation(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         con.execute(f"attach '{path}' as generation")
         warehouse.create_schema(con)
-        con.execute(warehouse.sql("macros"))
+        con.execute(warehouse.sql("macros") + warehouse.sql("records"))
         yield con
     finally:
         con.close()
