@@ -19,17 +19,37 @@ from typing import Any
 from cohortsync.errors import StoreError
 
 DISK_ERRORS = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 create table if not exists workspace (
     version integer not null, generation integer not null, salt text not null) strict;
 create table if not exists projects (
     project_id text primary key, timezone text not null, id_merge text not null, event_times text not null,
-    created_at text not null) strict;
+    created_at text not null, admin_assumed_at text) strict;
 create table if not exists connections (
-    kind text primary key, account_id text not null, account_name text not null, role text not null,
-    host text not null, base_url text not null, rehearsal integer not null, new_contacts text not null,
-    status text not null, reason text not null, checked_at text not null) strict;
+    kind text not null, project_id text not null, account_id text not null, account_name text not null,
+    role text not null, host text not null, base_url text not null, rehearsal integer not null,
+    new_contacts text not null, status text not null, reason text not null, checked_at text not null,
+    primary key (kind, project_id)) strict;
+create table if not exists mixpanel_cohorts (
+    project_id text not null, cohort_id text not null, cohort text not null, name text not null,
+    announced integer, members integer, with_profile integer, checked_at text not null,
+    primary key (project_id, cohort_id), unique (project_id, cohort)) strict;
+create table if not exists pulls (
+    pull_id text primary key, project_id text not null, status text not null, started_at text not null,
+    finished_at text, receipt text not null) strict;
+create table if not exists pulled_days (
+    project_id text not null, day text not null, path text not null, events integer not null,
+    pulled_at text not null, over integer not null, loaded integer not null,
+    primary key (project_id, day)) strict;
+create table if not exists webhook_sessions (
+    project_id text not null, cohort_id text not null, session_id text not null, action text not null,
+    total_pages integer not null, status text not null, started_at text not null, applied_at text,
+    primary key (project_id, cohort_id, session_id, action)) strict;
+create table if not exists webhook_pages (
+    project_id text not null, cohort_id text not null, session_id text not null, action text not null,
+    page integer not null, path text not null, received_at text not null,
+    primary key (project_id, cohort_id, session_id, action, page)) strict;
 create table if not exists segments (
     account_id text not null, audience_id text not null, project_id text not null, cohort text not null,
     segment_id integer, name text not null, created_at text not null,
@@ -161,23 +181,29 @@ def projects(home: Path) -> list[dict[str, Any]]:
 def record_project(home: Path, row: Mapping[str, str]) -> None:
     """Write or rewrite a project's settings; it stays as old as it is."""
     with state(home) as con:
-        con.execute("insert into projects values (:project_id, :timezone, :id_merge, :event_times, :now) "
+        con.execute("insert into projects values (:project_id, :timezone, :id_merge, :event_times, :now, null) "
                     "on conflict do update set timezone = excluded.timezone, id_merge = excluded.id_merge, "
                     "event_times = excluded.event_times", {**row, "now": now()})
 
 
-def connection(home: Path, kind: str = "mailchimp") -> dict[str, Any] | None:
-    return _one(home, "select * from connections where kind = ?", (kind,))
+def connection(home: Path, kind: str = "mailchimp", project_id: str = "") -> dict[str, Any] | None:
+    """The connection of a kind; Mixpanel's is one of each project, Mailchimp's one of the workspace."""
+    return _one(home, "select * from connections where kind = ? and project_id = ?", (kind, project_id))
+
+
+def connections(home: Path) -> list[dict[str, Any]]:
+    return _all(home, "select * from connections order by kind desc, project_id")
 
 
 def record_connection(home: Path, row: Mapping[str, Any]) -> None:
-    _put(home, "connections", {**row, "checked_at": now()})
+    _put(home, "connections", {"project_id": "", **row, "checked_at": now()})
 
 
-def record_connection_status(home: Path, status: str, reason: str = "", kind: str = "mailchimp") -> None:
+def record_connection_status(home: Path, status: str, reason: str = "", kind: str = "mailchimp",
+                             project_id: str = "") -> None:
     with state(home) as con:
-        con.execute("update connections set status = ?, reason = ?, checked_at = ? where kind = ?",
-                    (status, reason, now(), kind))
+        con.execute("update connections set status = ?, reason = ?, checked_at = ? where kind = ? and project_id = ?",
+                    (status, reason, now(), kind, project_id))
 
 
 def segment(home: Path, account_id: str, audience_id: str, project_id: str, cohort: str) -> dict[str, Any] | None:
@@ -247,3 +273,24 @@ def rejects(home: Path, account_id: str, audience_id: str) -> dict[str, str]:
     rows = _all(home, "select member_hash, reason from rejects where account_id = ? and audience_id = ? "
                       "and expires_at > ?", (account_id, audience_id, now()))
     return {row["member_hash"]: row["reason"] for row in rows}
+
+
+def name_cohort(home: Path, project_id: str, cohort_id: str, name: str) -> str:
+    """The name a Mixpanel cohort goes by here: its first one, told apart by its id where another has it.
+
+    It stays when the cohort is renamed in Mixpanel, so that its snapshots and its segment do.
+    """
+    with state(home) as con, transaction(con):
+        known = con.execute("select cohort from mixpanel_cohorts where project_id = ? and cohort_id = ?",
+                            (project_id, cohort_id)).fetchone()
+        if known:
+            cohort = str(known["cohort"])
+            con.execute("update mixpanel_cohorts set name = ?, checked_at = ? where project_id = ? and cohort_id = ?",
+                        (name, now(), project_id, cohort_id))
+        else:
+            taken = con.execute("select 1 from mixpanel_cohorts where project_id = ? and cohort = ?",
+                                (project_id, name)).fetchone()
+            cohort = f"{name} ({cohort_id})" if taken else name
+            con.execute("insert into mixpanel_cohorts values (?, ?, ?, ?, null, null, null, ?)",
+                        (project_id, cohort_id, cohort, name, now()))
+    return cohort
