@@ -70,18 +70,32 @@ def live(rows: str) -> str:
 
 
 def supersede(draft: Draft, project_id: str) -> tuple[str, str]:
-    """Find the duplicates that the rows of ``staged`` bring; answers the rows that are new and those that are gone.
+    """Find what the rows of ``staged`` make superfluous; answers the rows that count from now on and those that end.
 
-    Both as table expressions. Reads the rows already there of the days that are touched, and of those only what
-    tells a duplicate.
+    Both as table expressions; the table ``losers`` names what is superseded. The rows of the files in ``replaced``
+    (of a day each) end whatever they are, and what a duplicate among them had superseded counts again. Reads the
+    rows already there of the days that are touched, and of those only what tells a duplicate.
     """
     con = draft.con
-    there = event_source(event_paths(draft.home, con, f"project_id = {quoted(project_id)} and "
-                                                      "day in (select distinct day from staged)"))
-    con.execute(f"create temp view candidates as select {KEPT} from staged union all "
-                f"select {KEPT} from {live(there)}")
+    there = event_source(event_paths(draft.home, con, f"""project_id = {quoted(project_id)} and day in
+        (select day from staged union select day from replaced)"""))
+    again = "day in (select day from replaced)"
+    con.execute(f"""create temp view standing as from {there} anti join replaced using (load_id, file_no)
+        anti join (from generation.superseded where not {again}) using ({KEY})""")
+    con.execute(f"create temp view candidates as select {KEPT} from staged union all select {KEPT} from standing")
     con.execute(f"create temp table losers as {sql('superseded')}")
-    return f"(from staged anti join losers using ({KEY}))", f"(from {live(there)} semi join losers using ({KEY}))"
+    con.execute(f"""insert into losers select project_id, day, {KEY} from {there}
+                    semi join replaced using (load_id, file_no)""")
+    revived = f"(from standing semi join (from generation.superseded where {again}) using ({KEY}))"
+    return (f"(from (from staged union all by name from {revived}) anti join losers using ({KEY}))",
+            f"(from {live(there)} semi join losers using ({KEY}))")
+
+
+def record_superseded(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
+    """Keep what ``supersede`` found."""
+    con.execute("""delete from generation.superseded where project_id = ? and day in (select day from replaced)""",
+                [project_id])
+    con.execute("insert into generation.superseded from losers")
 
 
 def count(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, gone: str) -> None:
@@ -130,18 +144,26 @@ def days(con: duckdb.DuckDBPyConnection, project_id: str) -> list[Any]:
 
 
 def compact(draft: Draft, project_id: str, watch: Progress) -> None:
-    """Write the days anew of which a quarter is superseded, or that are in more than eight files."""
+    """Write the days anew of which a quarter is superseded for good, or that are in more than eight files.
+
+    What was loaded by hand on a day that is also pulled stays: the pull that supersedes it may be replaced.
+    """
     con = draft.con
+    con.execute("""create or replace temp table spent as
+        select s.* from generation.superseded s join generation.files f using (load_id, file_no)
+        where s.project_id = $project_id and (f.pulled_on is not null or s.day not in
+            (select pulled_on from generation.files where project_id = $project_id and pulled_on is not null))""",
+                {"project_id": project_id})
     con.execute(f"""create or replace temp table crowded as
         select f.day from (select day, count(*) as files, sum(rows) as stored from generation.event_files
                            where project_id = ? group by day) f
-        left join (select day, count(*) as gone from generation.superseded where project_id = ? group by day) s
-            on s.day = f.day
-        where files > {MAX_FILES_A_DAY} or coalesce(gone, 0) * 4 > stored""", [project_id, project_id])
+        left join (select day, count(*) as gone from spent group by day) s on s.day = f.day
+        where files > {MAX_FILES_A_DAY} or coalesce(gone, 0) * 4 > stored""", [project_id])
     these = f"project_id = {quoted(project_id)} and day in (from crowded)"
     paths = event_paths(draft.home, con, these)
     if paths:
-        written = write_days(draft, f"from {live(event_source(paths))}", "c", watch, "Compacting days")
-        for table in ("event_files", "superseded"):
-            con.execute(f"delete from generation.{table} where {these}")
+        left = f"from {event_source(paths)} anti join spent using ({KEY})"
+        written = write_days(draft, left, "c", watch, "Compacting days")
+        con.execute(f"delete from generation.event_files where {these}")
+        con.execute(f"delete from generation.superseded where {these} and ({KEY}) in (select ({KEY}) from spent)")
         add_files(con, project_id, written)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,33 @@ from cohortsync.sources import Progress, Source, inspect, silent
 from cohortsync.warehouse import Draft, drafting, one_file, required_project, sql
 
 
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull knows of its files. ``days``: the file that is all of a day's events, None for a day without any.
+
+    It takes the place of what an earlier pull brought of that day, never of files loaded by hand.
+    ``all_profiles``: the files of profiles are all there are; others are gone.
+    """
+
+    days: Mapping[date, Path | None] = field(default_factory=dict)
+    all_profiles: bool = False
+
+
+BY_HAND = Pulled()
+
+
 @dataclass
 class LoadReport:
     """What a load did. ``files``: one dict per file (``file, kind, cohort, rows, quarantined, known``).
 
-    ``notes``: what the user should know about it, a sentence or two each.
+    ``replaced``: events of days pulled earlier that came anew. ``notes``: what the user should know about it, a
+    sentence or two each.
     """
 
     files: list[dict[str, Any]] = field(default_factory=list)
     events_added: int = 0
     duplicates: int = 0
+    replaced: int = 0
     unkeyed_in_overlap: int = 0
     days: int = 0
     notes: list[str] = field(default_factory=list)
@@ -48,22 +65,25 @@ class LoadReport:
 
 def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
          cohorts: Mapping[str, Path] | None = None, progress: Progress = silent,
-         project_id: str | None = None, mappings: Iterable[Path] = ()) -> LoadReport:
+         project_id: str | None = None, mappings: Iterable[Path] = (), pulled: Pulled = BY_HAND) -> LoadReport:
     """Load files of events, profiles and cohort members as one whole: all of them or nothing.
 
     A file already loaded is skipped; a profile replaces the one with its id; a cohort replaces its members.
-    ``mappings``: files of the warehouse's mp_identity_mappings_data, which replace all that were there.
-    Lines that cannot be taken go to ``quarantine``. Raises BadInput for a file that is not what it should be,
-    ConfigurationError when the workspace has no such project.
+    ``mappings``: files of the warehouse's mp_identity_mappings_data, which replace all that were there;
+    ``pulled``: more files of events, with what a pull knows of them. Lines that cannot be taken go to
+    ``quarantine``. Raises BadInput for a file that is not what it should be, ConfigurationError when the workspace
+    has no such project.
     """
     required_project(home, project_id)  # said before gigabytes are read
-    found = _inspect_all([("events", path, "") for path in events] + [("profiles", path, "") for path in profiles] +
+    days = [path for path in pulled.days.values() if path]
+    found = _inspect_all([("events", path, "") for path in [*events, *days]] +
+                         [("profiles", path, "") for path in profiles] +
                          [("mappings", path, "") for path in mappings] +
                          [("cohort", path, checked_name(name)) for name, path in (cohorts or {}).items()], progress)
-    if not found:
+    if not found and not pulled.days:
         raise BadInput("There is nothing to load. Name files of events, profiles or members of a cohort.")
     with drafting(home, project_id) as draft:
-        return _Load(draft, progress).run(found)
+        return _Load(draft, progress, pulled).run(found)
 
 
 def rebuild(home: Path, project_id: str, **settings: str) -> None:
@@ -86,7 +106,8 @@ def _inspect_all(named: list[tuple[str, Path, str]], progress: Progress) -> list
 class _Load:
     """One load at work: the draft it writes to and the report it fills."""
 
-    def __init__(self, draft: Draft, progress: Progress) -> None:
+    def __init__(self, draft: Draft, progress: Progress, pulled: Pulled = BY_HAND) -> None:
+        self.pulled, self.pulled_on = pulled, {path: day for day, path in pulled.days.items() if path}
         self.draft, self.con, self.progress = draft, draft.con, progress
         self.project_id: str = draft.project["project_id"]
         self.report = LoadReport()
@@ -101,7 +122,8 @@ class _Load:
 
     def run(self, found: list[Source]) -> LoadReport:
         new = self._unknown(found)
-        if not new:
+        emptied = [day for day, path in self.pulled.days.items() if path is None and self._pulled_before.get(day)]
+        if not new and not emptied:
             self.draft.unchanged = True
             return self.report
         self.con.execute("insert into generation.loads values (?, ?)", [self.load_id, self.loaded_at])
@@ -113,9 +135,22 @@ class _Load:
         for number, source in of_kind["cohort"]:
             self._load_cohort(number, source)
         self._load_mappings(of_kind["mappings"])
-        self._load_events(of_kind["events"])
+        self._load_events(of_kind["events"], emptied)
         self._recompute_cohorts()
         return self.report
+
+    @cached_property
+    def _pulled_before(self) -> dict[date | None, str]:
+        """The hash of each day's latest pull; empty for a day that was found without events."""
+        return dict(self.con.execute("""select pulled_on, arg_max(sha256, (load_id, file_no)) from generation.files
+            where project_id = ? and pulled_on is not null group by pulled_on""", [self.project_id]).fetchall())
+
+    @cached_property
+    def _events_there(self) -> set[str]:
+        """The hashes of the files whose events are there: loaded by hand, or a day's latest pull."""
+        by_hand = self.con.execute("select sha256 from generation.files where project_id = ? and kind = 'events' "
+                                   "and pulled_on is null", [self.project_id]).fetchall()
+        return {sha256 for (sha256,) in by_hand} | set(self._pulled_before.values())
 
     def _unknown(self, found: list[Source]) -> list[Source]:
         """The files whose content would change something."""
@@ -129,13 +164,12 @@ class _Load:
         return new
 
     def _is_known(self, source: Source, found: list[Source]) -> bool:
-        """Events that were ever loaded; profiles and cohorts that are, file for file, what was loaded last."""
-        of_kind = "generation.files where project_id = $project_id and kind = $kind"
-        key = {"project_id": self.project_id, "kind": source.kind}
+        """Events that were ever loaded, or are a day's latest pull; of the rest what is, file for file, the latest."""
         if source.kind == "events":
-            return bool(self.con.execute(f"select 1 from {of_kind} and sha256 = $sha256 limit 1",
-                                         {**key, "sha256": source.sha256}).fetchall())
-        of_kind += " and cohort = $cohort"
+            pulled_last = self._pulled_before.get(self.pulled_on.get(source.path))
+            return source.sha256 in (self._events_there if pulled_last is None else [pulled_last])
+        of_kind = "generation.files where project_id = $project_id and kind = $kind and cohort = $cohort"
+        key = {"project_id": self.project_id, "kind": source.kind}
         last = self.con.execute(f"""select sha256 from {of_kind} and load_id = (select max(load_id) from {of_kind})
                                     order by file_no""", {**key, "cohort": source.cohort}).fetchall()
         given = dict.fromkeys(s.sha256 for s in found if (s.kind, s.cohort) == (source.kind, source.cohort))
@@ -146,9 +180,9 @@ class _Load:
         if quarantined and not rows:
             raise BadInput(f"{source.path} holds no {NOUN[source.kind]}: none of its {source.lines:,} lines "
                            "is one. Nothing was loaded; check that the file is what it should be.")
-        self.con.execute("insert into generation.files values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self.con.execute("insert into generation.files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          [self.load_id, number, self.project_id, source.kind, source.cohort, str(source.path),
-                          source.sha256, rows, quarantined])
+                          source.sha256, rows, quarantined, self.pulled_on.get(source.path)])
         self.report.files.append(_file_row(source, rows, quarantined, known=False))
         if quarantined:
             self._note_cut_short(source)
@@ -175,8 +209,10 @@ class _Load:
 
     # events
 
-    def _load_events(self, sources: list[tuple[int, Source]]) -> None:
-        if sources:
+    def _load_events(self, sources: list[tuple[int, Source]], emptied: list[date]) -> None:
+        if sources or emptied:
+            self._replace([*emptied, *(self.pulled_on[s.path] for _, s in sources if s.path in self.pulled_on)])
+            self._record_empty(emptied)
             paths = self._stage(dict(sources))
             self.progress("Linking identities", 0, 1)
             identity.refresh_evidence(self.con)
@@ -187,9 +223,21 @@ class _Load:
             self._note_lags()
             self.progress("Counting events", 0, 1)
             events.count(self.con, self._reckoned(), new, gone)
-            self.con.execute("insert into generation.superseded from losers")
+            events.record_superseded(self.con, self.project_id)
             events.compact(self.draft, self.project_id, self.progress)
         self._derive()
+
+    def _replace(self, days: list[date]) -> None:
+        """The table ``replaced``: the files of earlier pulls of these days."""
+        self.con.execute("""create temp table replaced as select load_id, file_no, pulled_on as day
+            from generation.files where project_id = ? and list_contains(?::date[], pulled_on)""",
+                         [self.project_id, days])
+
+    def _record_empty(self, days: list[date]) -> None:
+        """Keep that the latest pull of these days found no events."""
+        self.con.execute("""insert into generation.files
+            select ?, -1 - generate_subscripts(days, 1), ?, 'events', '', '', '', 0, 0, unnest(days)
+            from (select ?::date[] as days)""", [self.load_id, self.project_id, days])
 
     def _stage(self, sources: dict[int, Source]) -> list[Path]:
         """Write the files' events by day, as the view ``staged``; what is no event goes to quarantine."""
@@ -202,8 +250,13 @@ class _Load:
         return staged.paths
 
     def _report_events(self) -> None:
-        self.report.duplicates = self.scalar("select count(*) from losers")
-        self.report.events_added = self.scalar("select count(*) from staged") - self.report.duplicates
+        ended = "losers anti join generation.superseded using (load_id, file_no, line)"
+        self.report.replaced = self.scalar(f"select count(*) from {ended} semi join replaced using (load_id, file_no)")
+        self.report.duplicates = self.scalar(f"select count(*) from {ended}") - self.report.replaced
+        revived = self.scalar("""select count(*) from generation.superseded semi join replaced using (day)
+            anti join losers using (load_id, file_no, line) where project_id = ?""", [self.project_id])
+        self.report.events_added = (self.scalar("select count(*) from staged") + revived - self.report.duplicates
+                                    - self.report.replaced)
         self.report.days = self.scalar("select count(distinct day) from staged")
         self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
             where insert_id is null and day in (select day from candidates group by day
@@ -322,6 +375,9 @@ class _Load:
         self.con.execute("""delete from generation.profiles where (project_id, distinct_id) in
                             (select (project_id, distinct_id) from new_profiles)""")
         self.con.execute("insert into generation.profiles from new_profiles")
+        if self.pulled.all_profiles:
+            self.con.execute("""delete from generation.profiles where project_id = ? and distinct_id not in
+                                (select distinct_id from new_profiles)""", [self.project_id])
         self._check_addresses()
 
     def _set_aside_strangers(self, number: int, source: Source) -> None:

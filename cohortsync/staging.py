@@ -30,6 +30,9 @@ def stage(draft: Draft, sources: dict[int, Source], watch: Progress) -> Staged:
     A file of which the fast reader took other lines than those that are events, read one by one, is written again
     from its lines. Raises BadInput for a file that is not what it says.
     """
+    if not sources:
+        draft.con.execute("create or replace temp view staged as from generation.no_events")
+        return Staged([], {}, {})
     spelt = {n: spell_to_stage(draft, n, s, watch) for n, s in sources.items() if s.needs_spelling}
     while True:
         paths = _write(draft, sources, spelt, watch)
