@@ -16,6 +16,7 @@ from cohortsync.warehouse import Draft, one_file, quoted
 NOUN = {"events": "events", "profiles": "profiles", "mappings": "identity mappings", "cohort": "cohort members"}
 BY_LINE = ("lines", "csv", "ids")
 MAX_OBJECT = 256 * 1024 * 1024
+LONG_LINE = 1024 * 1024
 BARE_ID = """to_json(regexp_replace(text, '^[\\s\\p{Z}"]+|[\\s\\p{Z}"]+$', '', 'g'))"""
 CUT_SHORT = "terminated early"
 BAD_LINE = f"""case when ends_with(text, '{CUT_SHORT}') then '{CUT_SHORT}: the export is not whole'
@@ -30,7 +31,9 @@ def as_read(source: Source) -> str:
     """
     if source.shape == "parquet":
         return _parquet_rows(source.path)
-    file = f"{one_file(source.path)}, compression = '{source.compression}', maximum_object_size = {MAX_OBJECT}"
+    # The reader sets aside twice as much for each thread, so no more than the file needs.
+    most = 2 * max(source.longest, LONG_LINE) if source.shape == "lines" else MAX_OBJECT
+    file = f"{one_file(source.path)}, compression = '{source.compression}', maximum_object_size = {most}"
     reader = {"lines": f"read_ndjson_objects({file}, ignore_errors = true)",
               "array": f"read_json_objects({file}, format = 'array')",
               "document": f"read_json_objects({file}, format = 'unstructured')"}[source.shape]
