@@ -35,4 +35,4 @@ def test_a_room_imports_only_rooms_before_it() -> None:
 
 
 def test_the_sandbox_knows_nothing_of_the_rest() -> None:
-    assert not [path for path in (PACKAGE / "sandbox").glob("*.py") if imported_rooms(path) - {"sandbox"}]
+    assert not [path for path in (PACKAGE / "sandbox").rglob("*.py") if imported_rooms(path) - {"sandbox"}]

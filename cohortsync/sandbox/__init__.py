@@ -1,10 +1,11 @@
-"""A local Mailchimp over real HTTP, for rehearsals, demonstrations and tests.
+"""A local Mailchimp and a local Mixpanel over real HTTP, for rehearsals, demonstrations and tests.
 
-It keeps an audience in an SQLite file, refuses what Mailchimp refuses in Mailchimp's words, and where
-the vendor leaves a behaviour open it behaves in the worst of the possible ways. Mail is never sent.
+Each keeps what it holds in an SQLite file, refuses what the vendor refuses in the vendor's words, and
+where the vendor leaves a behaviour open it behaves in the worst of the possible ways. Mail is never sent.
 
-    with start(folder, seed="members.ndjson") as sandbox:
+    with start(folder, seed="members.ndjson", mixpanel_seed="mixpanel.json") as sandbox:
         requests.get(f"{sandbox.mailchimp_url}/3.0/ping", auth=("any", key))
+        requests.get(f"{sandbox.mixpanel_url}/api/app/me", auth=(username, secret))
 """
 
 from .server import Sandbox, start

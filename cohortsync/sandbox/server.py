@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -14,103 +15,124 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
-from .door import Door, problem_response
-from .mailchimp import build_routes
-from .page import build_page
-from .problems import Problem, not_found
-from .seed import seed_state
-from .state import State, make_tables
+from .mailchimp import app as mailchimp
+from .mailchimp import seed as mailchimp_seed
+from .mailchimp import state as mailchimp_state
+from .mixpanel import app as mixpanel
+from .mixpanel import seed as mixpanel_seed
+from .mixpanel import state as mixpanel_state
+from .state import State
 
-NOTHING_FROM_OUTSIDE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-READY = "local Mailchimp ready at "
-START_TIMEOUT = 120.0
+START_TIMEOUT = 300.0
 STOP_TIMEOUT = 10.0
 
 
-def build_app(state: State) -> Starlette:
-    """The API and the page on one state."""
-
-    async def page(request: Request) -> Response:
-        return await run_in_threadpool(show)
-
-    def show() -> Response:
-        with state.transaction() as db:
-            return HTMLResponse(build_page(db), headers={"Content-Security-Policy": NOTHING_FROM_OUTSIDE})
-
-    async def nothing_there(request: Request, error: Exception) -> Response:
-        return problem_response(not_found())
-
-    async def fault(request: Request, error: Exception) -> Response:
-        return problem_response(Problem(500, "Internal Server Error", "An unexpected internal error occurred."))
-
-    app = Starlette(
-        routes=[Route("/", page), *build_routes(state)],
-        middleware=[Middleware(Door)],
-        exception_handlers={HTTPException: nothing_there, Exception: fault},
-    )
-    app.router.redirect_slashes = False
-    return app
-
-
 class Server(uvicorn.Server):
-    """Says where it listens once it does, and ends well when it is told to end."""
+    """Says where it listens once it does, and leaves signals to who runs it."""
+
+    def __init__(self, app: Any, name: str, port: int, dated: bool) -> None:
+        # Named TCP, or asyncio leaves its sockets slow: 40 ms an answer.
+        self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", port))
+        self.name = name
+        super().__init__(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False,
+                                        date_header=dated, timeout_graceful_shutdown=5))  # fmt: skip
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        port = sockets[0].getsockname()[1] if sockets else self.config.port
-        print(f"{READY}http://127.0.0.1:{port}", file=sys.stderr, flush=True)
+        print(f"{ready(self.name)}http://127.0.0.1:{self.listener.getsockname()[1]}", file=sys.stderr, flush=True)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # uvicorn's own raises the signal again after a clean end, which would make it a failure.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle_exit)
         yield
 
 
-def serve(state_dir: Path, port: int = 0, seed: Path | None = None, stop_with_stdin: bool = False) -> None:
+def ready(name: str) -> str:
+    return f"local {name} ready at "
+
+
+@dataclass
+class Services:
+    """What is served from one folder: the local Mailchimp, and the local Mixpanel where it was ever seeded."""
+
+    mailchimp: State
+    mixpanel: State | None
+
+    @classmethod
+    def at(cls, folder: Path, seed: Path | None, mixpanel_seed_file: Path | None) -> Services:
+        """Raises ValueError for a seed that is none."""
+        mailchimp_there = State(folder / "mailchimp.sqlite")
+        with mailchimp_there.transaction() as db:
+            if mailchimp_state.make_tables(db):
+                mailchimp_seed.seed_state(db, seed)
+        path = folder / "mixpanel.sqlite"
+        if not path.exists() and not mixpanel_seed_file:
+            return cls(mailchimp_there, None)
+        mixpanel_there = State(path)
+        with mixpanel_there.transaction() as db:
+            if mixpanel_state.make_tables(db):
+                if mixpanel_seed_file is None:
+                    raise ValueError(f"{path} is empty; remove it, or name a seed")
+                mixpanel_seed.seed_state(db, mixpanel_seed_file)
+            mixpanel_state.start_clock(db)
+        return cls(mailchimp_there, mixpanel_there)
+
+    def servers(self, mailchimp_port: int, mixpanel_port: int) -> list[Server]:
+        found = [Server(mailchimp.build_app(self.mailchimp), "Mailchimp", mailchimp_port, dated=True)]
+        if self.mixpanel:
+            found.append(Server(mixpanel.build_app(self.mixpanel), "Mixpanel", mixpanel_port, dated=False))
+        return found
+
+    def close(self) -> None:
+        self.mailchimp.close()
+        if self.mixpanel:
+            with self.mixpanel.transaction() as db:
+                mixpanel_state.stop_clock(db)
+            self.mixpanel.close()
+
+
+def serve(
+    state_dir: Path,
+    mailchimp_port: int = 0,
+    seed: Path | None = None,
+    stop_with_stdin: bool = False,
+    mixpanel_port: int = 0,
+    mixpanel_seed: Path | None = None,
+) -> None:
     """Serve on 127.0.0.1 until SIGTERM or SIGINT, or until stdin ends when asked to.
 
-    Port 0 is a free one. `seed` counts on the first start only. Raises ValueError (seed) and OSError (port).
+    Port 0 is a free one. Seeds count on the first start only. Raises ValueError (seed) and OSError (port).
     """
-    state = State(state_dir)
-    with state.transaction() as db:
-        if make_tables(db):
-            seed_state(db, seed)
-    # Named TCP, or asyncio leaves its sockets slow: 40 ms an answer.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    server = Server(
-        uvicorn.Config(
-            build_app(state),
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
-    )
+    services = Services.at(state_dir, seed, mixpanel_seed)
+    servers = services.servers(mailchimp_port, mixpanel_port)
+
+    def stop_all(*_: Any) -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop_all)
     if stop_with_stdin:
-        threading.Thread(target=stop_at_end_of_stdin, args=(server,), daemon=True).start()
-    server.run(sockets=[listener])
-    state.close()
+        threading.Thread(target=stop_at_end_of_stdin, args=(stop_all,), daemon=True).start()
+    asyncio.run(serve_all(servers))
+    services.close()
 
 
-def stop_at_end_of_stdin(server: uvicorn.Server) -> None:
+async def serve_all(servers: list[Server]) -> None:
+    await asyncio.gather(*(server.serve(sockets=[server.listener]) for server in servers))
+
+
+def stop_at_end_of_stdin(stop_all: Any) -> None:
     """The pipe of a parent that was killed ends, and so does the child."""
     while os.read(0, 1024):
         pass
-    server.should_exit = True
+    stop_all()
 
 
 @dataclass(frozen=True)
@@ -119,15 +141,24 @@ class Sandbox:
 
     port: int
     pid: int
+    mixpanel_port: int | None = None
 
     @property
     def mailchimp_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def mixpanel_url(self) -> str | None:
+        return f"http://127.0.0.1:{self.mixpanel_port}" if self.mixpanel_port else None
+
 
 @contextmanager
 def start(
-    state_dir: str | os.PathLike[str], mailchimp_port: int = 0, seed: str | os.PathLike[str] | None = None
+    state_dir: str | os.PathLike[str],
+    mailchimp_port: int = 0,
+    seed: str | os.PathLike[str] | None = None,
+    mixpanel_port: int = 0,
+    mixpanel_seed: str | os.PathLike[str] | None = None,
 ) -> Iterator[Sandbox]:
     """Run the sandbox as a process of its own for the length of a `with`.
 
@@ -138,16 +169,20 @@ def start(
     folder = Path(state_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / "sandbox.log"
-    child = launch(folder, mailchimp_port, Path(seed) if seed else None, log)
+    both = bool(mixpanel_seed) or (folder / "mixpanel.sqlite").exists()
+    options = {"mailchimp-port": mailchimp_port, "mixpanel-port": mixpanel_port, "state": folder, "seed": seed,
+               "mixpanel-seed": mixpanel_seed}  # fmt: skip
+    child = launch({name: str(value) for name, value in options.items() if value is not None}, log)
     try:
-        yield Sandbox(wait_until_ready(child, log), child.pid)
+        yield Sandbox(wait_until_ready(child, log, "Mailchimp"), child.pid,
+                      wait_until_ready(child, log, "Mixpanel") if both else None)  # fmt: skip
     finally:
         stop(child)
 
 
-def launch(folder: Path, port: int, seed: Path | None, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "cohortsync.sandbox", "--mailchimp-port", str(port)]
-    command += ["--state", str(folder), "--stop-with-stdin", *(["--seed", str(seed)] if seed else [])]
+def launch(options: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "cohortsync.sandbox", "--stop-with-stdin"]
+    command += [word for name, value in options.items() for word in (f"--{name}", value)]
     # The child must find this very package, installed or not.
     here = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
@@ -157,17 +192,17 @@ def launch(folder: Path, port: int, seed: Path | None, log: Path) -> subprocess.
         )
 
 
-def wait_until_ready(child: subprocess.Popen[bytes], log: Path) -> int:
-    """The port, once the child has said that it listens there."""
+def wait_until_ready(child: subprocess.Popen[bytes], log: Path, name: str) -> int:
+    """The port of a service, once the child has said that it listens there."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         said = log.read_text(errors="replace")
-        if ready := re.search(rf"^{READY}http://127\.0\.0\.1:(\d+)$", said, re.MULTILINE):
-            return int(ready[1])
+        if found := re.search(rf"^{ready(name)}http://127\.0\.0\.1:(\d+)$", said, re.MULTILINE):
+            return int(found[1])
         if child.poll() is not None:
             break
         time.sleep(0.02)
-    raise RuntimeError(f"The local Mailchimp did not start. It said:\n{log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"The local {name} did not start. It said:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:

@@ -19,11 +19,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ..state import State
 from . import audiences, batches, members, merge_fields, segments, tags
 from .door import problem_response
 from .fields import select_fields
 from .problems import Problem, invalid_resource, method_not_allowed, not_found
-from .state import State
 
 Json = dict[str, Any]
 

@@ -1,0 +1,45 @@
+"""What the local Mailchimp remembers."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+
+SCHEMA = """
+create table audiences (
+    number integer primary key, id text unique, name text, created_at text, settings text);
+create table merge_fields (
+    audience_id text, merge_id integer, tag text, type text, required integer, field text,
+    primary key (audience_id, merge_id)) without rowid;
+create table members (
+    id integer primary key autoincrement, audience_id text, hash text, email text, status text,
+    unsubscribed_by text, merge_fields text, details text,
+    timestamp_signup text, timestamp_opt text, last_changed text);
+create unique index members_by_hash on members (audience_id, hash);
+create index members_in_order on members (audience_id, id, status);
+create index members_by_status on members (audience_id, status, id);
+create index members_by_last_changed on members (audience_id, last_changed, status);
+create table forgotten (audience_id text, hash text, primary key (audience_id, hash)) without rowid;
+create table segments (
+    id integer primary key autoincrement, audience_id text, name text, type text, options text,
+    created_at text, updated_at text);
+create index segments_by_name on segments (audience_id, name, id);
+create table segment_members (
+    segment_id integer, member_id integer, added_at text, primary key (segment_id, member_id)) without rowid;
+create index segments_of_member on segment_members (member_id, segment_id);
+insert into sqlite_sequence (name, seq) values ('members', 10000000), ('segments', 100000);
+"""
+
+
+def now() -> str:
+    """The instant as the API writes it, whole seconds, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def make_tables(db: sqlite3.Connection) -> bool:
+    """Create the tables in an empty file; False when they are there already."""
+    if db.execute("select 1 from sqlite_schema where name = 'audiences'").fetchone():
+        return False
+    for statement in filter(str.strip, SCHEMA.split(";")):
+        db.execute(statement)
+    return True

@@ -1,0 +1,1 @@
+"""The local Mixpanel: one project over one SQLite file, with a clock of its own."""

@@ -1,0 +1,23 @@
+"""Answers that are no: their status, body and headers as Mixpanel words them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Refusal(Exception):
+    """Raised anywhere while a request is handled; becomes its answer."""
+
+    def __init__(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status)
+        self.status, self.body, self.headers = status, body, headers or {}
+
+
+def refused(status: int, path: str, error: str, headers: dict[str, str] | None = None) -> Refusal:
+    """As the query and export APIs say no."""
+    return Refusal(status, {"request": path, "error": error}, headers)
+
+
+def forbidden(error: str) -> Refusal:
+    """As the app API says no."""
+    return Refusal(403, {"error": error, "status": "error"})
