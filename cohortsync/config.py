@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field
@@ -20,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from cohortsync.errors import ConfigurationError
 
 KEY_VARIABLE = "MAILCHIMP_API_KEY"
+USERNAME_VARIABLE, SECRET_VARIABLE = "MIXPANEL_USERNAME", "MIXPANEL_SECRET"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Settings(BaseSettings):
@@ -36,6 +39,35 @@ class Settings(BaseSettings):
     backoff_max_seconds: float = Field(90, description="longest wait between tries")
     settle_seconds: float = Field(120, description="wait before reading back what was never answered")
     reject_days: int = Field(30, description="how long a person's refusal by Mailchimp is remembered")
+    mixpanel_timeout_seconds: float = Field(500, description="longer than Mixpanel's own 488 s for a query")
+    mixpanel_queries_per_hour: int = 60
+    mixpanel_exports_per_hour: int = 60
+    mixpanel_exports_per_second: int = 3
+    mixpanel_concurrent: int = Field(5, description="queries at once, of all processes of this machine")
+    mixpanel_pages_count: bool = Field(False, description="whether pages after the first are queries of the hour")
+    mixpanel_wait_seconds: float = Field(4 * 3600, description="how long to wait for the hour's budget")
+    pull_span_days: int = Field(31, description="the most days that one export is asked for")
+    pull_late_days: int = Field(5, description="how far back events may still have come in since the last pull")
+    role_check_seconds: float = Field(3600, description="how old a look at the role may be before an export")
+
+
+def is_local(url: str) -> bool:
+    """Whether this is plain HTTP to this very machine, and nothing more than a host and a port."""
+    try:
+        parts = urlsplit(url)
+        bare = parts.port != 0 and not parts.username and parts.path in ("", "/") and not parts.query
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+    return bare and parts.scheme == "http" and parts.hostname in LOOPBACK
+
+
+def is_rehearsal(url: str) -> bool:
+    return urlsplit(url).hostname in LOOPBACK
+
+
+def state_folder(name: str) -> Path:
+    """A private folder of this user and machine, whatever the workspace."""
+    return private_folder(Path(platformdirs.user_state_dir("cohortsync")) / name)
 
 
 def open_home(home: Path | str | None = None) -> Path:
@@ -103,7 +135,7 @@ def _filed_keys(home: Path) -> dict[str, str]:
 
 
 def save_key(home: Path, host: str, key: str) -> str:
-    """Keep a key for one host; says where it went."""
+    """Keep a key for one host (``account@host`` where a host has several); says where it went."""
     if store := _keyring():
         store.set_password("cohortsync", _entry(home, host), key)
         return "the system keyring"
@@ -111,8 +143,8 @@ def save_key(home: Path, host: str, key: str) -> str:
     return f"{_key_file(home)} (readable by you alone)"
 
 
-def load_key(home: Path, host: str) -> str | None:
-    """The key kept for this host, else ``MAILCHIMP_API_KEY``; None when there is neither."""
+def load_key(home: Path, host: str, variable: str = KEY_VARIABLE) -> str | None:
+    """The key kept for this host, else that of the environment's variable; None when there is neither."""
     store = _keyring()
     kept = store.get_password("cohortsync", _entry(home, host)) if store else None
-    return kept or _filed_keys(home).get(host) or os.environ.get(KEY_VARIABLE)
+    return kept or _filed_keys(home).get(host) or os.environ.get(variable)

@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from cohortsync import emails
-from cohortsync.config import Settings
+from cohortsync.config import Settings, is_local, is_rehearsal
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, CohortsyncError, ConfigurationError
 
 CHUNK = 500
@@ -28,7 +28,6 @@ PAGE = 1000
 READERS = 4
 WRITING_ROLES = ("owner", "admin", "manager")
 MEMBER_FIELDS = "members.id,members.email_address,members.status,members.tags,members.last_changed,total_items"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Unanswered(CohortsyncError):
@@ -58,24 +57,10 @@ def base_url(key: str, local: str | None = None) -> str:
                                  "Copy it again from Mailchimp: Profile, Extras, API keys.")
     if not local:
         return f"https://{data_centre[1]}.api.mailchimp.com/3.0"
-    if not _is_local(local):
+    if not is_local(local):
         raise ConfigurationError(f"--base-url takes a local rehearsal such as http://127.0.0.1:8018, not {local!r}. "
                                  "For a real account leave it out: its address follows from the key.")
     return f"http://{urlsplit(local).netloc}/3.0"
-
-
-def _is_local(url: str) -> bool:
-    """Whether this is plain HTTP to this very machine, and nothing more than a host and a port."""
-    try:
-        parts = urlsplit(url)
-        bare = parts.port != 0 and not parts.username and parts.path in ("", "/") and not parts.query
-    except ValueError:  # a port or an IPv6 address that is none
-        return False
-    return bare and parts.scheme == "http" and parts.hostname in LOOPBACK
-
-
-def is_rehearsal(url: str) -> bool:
-    return urlsplit(url).hostname in LOOPBACK
 
 
 @dataclass

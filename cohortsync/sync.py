@@ -20,7 +20,6 @@ from time import sleep
 from typing import Any
 
 import pandas as pd
-import platformdirs
 import portalocker
 
 from cohortsync import audience, config, ledger, mailchimp, warehouse
@@ -65,7 +64,7 @@ def connect(home: Path, key: str, new_contacts: str, local: str | None = None, k
         config.save_key(home, _host(client.url), key.strip())
     ledger.record_connection(home, {
         "kind": "mailchimp", **account, "host": _host(client.url), "base_url": client.url,
-        "rehearsal": int(mailchimp.is_rehearsal(client.url)), "new_contacts": new_contacts,
+        "rehearsal": int(config.is_rehearsal(client.url)), "new_contacts": new_contacts,
         "status": "Connected", "reason": ""})
     return {**required_connection(home), "audiences": audiences}
 
@@ -248,7 +247,7 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
 @contextmanager
 def _lease(connection: dict[str, Any]) -> Iterator[None]:
     """One sync at a time per account and user of this machine; the kernel frees it with the process."""
-    folder = config.private_folder(Path(platformdirs.user_state_dir("cohortsync")) / "leases")
+    folder = config.state_folder("leases")
     name = hashlib.sha256(f"{connection['host']}|{connection['account_id']}".encode()).hexdigest()[:20]
     with (folder / f"{name}.lock").open("a+") as file:
         try:

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 import cohortsync as cs
+from cohortsync.mixpanel import Account
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 OWNER_KEY = "0" * 32 + "-us6"
 VIEWER_KEY = "0" * 32 + "-us2"
 REVOKED_KEY = "0" * 32 + "-us3"
+ADMIN = Account("admin.0a1b2c.mp-service-account", "rehearsal-secret")
+PROJECT_ID = "2195193"
 
 
 def sample_files() -> dict[str, Any]:
@@ -31,7 +34,8 @@ def _own_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     place = tmp_path_factory.mktemp("place")
     for name in [name for name in os.environ if name.startswith("COHORTSYNC_") and name != "COHORTSYNC_CONTRACTS"]:
         monkeypatch.delenv(name)
-    monkeypatch.delenv("MAILCHIMP_API_KEY", raising=False)
+    for name in ("MAILCHIMP_API_KEY", "MIXPANEL_USERNAME", "MIXPANEL_SECRET"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COHORTSYNC_HOME", str(place / "home"))
     monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
@@ -63,6 +67,15 @@ def mailchimp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from cohortsync import sandbox
 
     with sandbox.start(tmp_path_factory.mktemp("mailchimp"), seed=SAMPLE / "mailchimp_members.ndjson") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def mixpanel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running local Mixpanel that has the sample's project."""
+    from cohortsync import sandbox
+
+    with sandbox.start(tmp_path_factory.mktemp("mixpanel"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         yield running
 
 

@@ -9,8 +9,9 @@ import cohortsync
 
 PACKAGE = Path(cohortsync.__file__).parent
 ROOMS = ["errors", "emails", "config", "clock", "ledger", "warehouse", "sources", "lines", "identity", "audience",
-         "lexicon", "cohorts", "mtu", "classes", "marginal", "forecast", "events", "staging", "load", "mailchimp",
-         "plan", "sync", "charts", "runs", "workspace", "sandbox", "rehearsal", "console", "cli"]
+         "lexicon", "cohorts", "mtu", "classes", "marginal", "forecast", "events", "staging", "load", "budget",
+         "mixpanel", "access", "pull", "webhook", "mailchimp", "plan", "sync", "charts", "runs", "workspace",
+         "sandbox", "rehearsal", "console", "cli"]
 
 
 def imported_rooms(path: Path) -> set[str]:
