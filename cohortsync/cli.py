@@ -70,6 +70,8 @@ cli.add_typer(classes_cli, name="classes")
 lexicon_cli = typer.Typer(no_args_is_help=True, help="What events and properties there are.")
 cli.add_typer(lexicon_cli, name="lexicon")
 
+AssumeAdmin = Annotated[bool, typer.Option("--assume-admin", help=(
+    "Vouch that you are an admin or owner of the Mixpanel project; said once, where it cannot be looked up."))]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table.")]
 CohortName = Annotated[str, typer.Argument(help="The cohort's name; cohortsync cohorts lists them.")]
 Events = Annotated[list[Path] | None, typer.Option(help="A file of raw events: NDJSON, JSON, CSV or Parquet. "
@@ -473,15 +475,59 @@ def mailchimp(ctx: typer.Context,
     console.table(pd.DataFrame(connection["audiences"]))
 
 
+@connect_cli.command(epilog="Example: cohortsync connect mixpanel --project-id 2195193 --id-merge simplified")
+def mixpanel(ctx: typer.Context,
+             project_id: Annotated[str, typer.Option(help="Mixpanel: Project Settings, Overview.")],
+             region: Annotated[Literal["us", "eu", "in"] | None, typer.Option(
+                 help="Where the project is kept. Default: found by asking.")] = None,
+             timezone: Annotated[str | None, typer.Option(help="Only where Mixpanel does not tell it.")] = None,
+             id_merge: Annotated[IdMerge | None, typer.Option(
+                 help="Mixpanel: Project Settings, Identity Merge. Needed the first time.")] = None,
+             base_url: Annotated[str | None, typer.Option(help="A local rehearsal (loopback only).")] = None,
+             keep_key: Annotated[bool, typer.Option(help="Keep the secret for later runs.")] = True,
+             assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
+    """Connect a Mixpanel project by a service account; asked for, or read from MIXPANEL_USERNAME and _SECRET."""
+    username = os.environ.get(config.USERNAME_VARIABLE) or typer.prompt("Service account's username", err=True)
+    secret = os.environ.get(config.SECRET_VARIABLE) or typer.prompt("Its secret", hide_input=True, err=True)
+    with console.progress() as step:
+        step("Asking Mixpanel", 0, 1)
+        connection = _workspace(ctx).connect_mixpanel(
+            username, secret, project_id, region=region, base_url=base_url, timezone=timezone, id_merge=id_merge,
+            keep_secret=keep_key, assume_admin=assume_admin)
+    shown = {name: connection[name] for name in ("project_id", "account_name", "role", "host", "timezone", "status",
+                                                 "reason")}
+    if as_json:
+        console.print_json(shown | {"rehearsal": bool(connection["rehearsal"])})
+        return
+    console.note(f"{'LOCAL REHEARSAL · ' if connection['rehearsal'] else ''}{connection['account_name']} "
+                 f"({connection['role'] or 'role unknown'}, {connection['timezone']}): {connection['status']}")
+    if connection["reason"]:
+        console.note(connection["reason"])
+
+
+@cli.command(epilog="Example: cohortsync connections --check --json")
+def connections(ctx: typer.Context,
+                check: Annotated[bool, typer.Option("--check", help="Look at each again first.")] = False,
+                as_json: AsJson = False) -> None:
+    """List what is connected: Connected, Paused or Needs attention, why, and when that was looked at."""
+    frame = _workspace(ctx).connections(check)
+    if as_json:
+        console.print_json(console.records(frame))
+    else:
+        console.table(frame.drop(columns=["host", "rehearsal"]))
+
+
 @cli.command(epilog="Example: cohortsync sync power-users --audience 1a2b3c4d5e --dry-run")
 def sync(ctx: typer.Context, name: CohortName,
          audience_id: Annotated[str | None, typer.Option("--audience", help="The audience's id.")] = None,
          dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
          yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to a real account.")] = False,
          force: Annotated[bool, typer.Option("--force", help="Do what a guard would stop.")] = False,
-         as_json: AsJson = False) -> None:
+         assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
     """Export a cohort once: plan, apply, prove. The segment then equals the cohort."""
     workspace = _workspace(ctx)
+    if assume_admin:
+        workspace.assume_admin()
     show = (lambda _plan: None) if as_json else _show_plan
     with _services(workspace), console.progress() as step:
         audience_id = audience_id or _only_audience(workspace)
@@ -524,6 +570,8 @@ def _sync_when_confirmed(workspace: Workspace, plan: Plan, force: bool) -> dict[
     _show_plan(plan)
     if not sys.stdin.isatty():
         raise BadInput(f"This would write to the real audience {plan.target.audience_name!r}. In scripts say --yes.")
+    if workspace.needs_vouching and typer.confirm("Are you an admin or owner of the Mixpanel project?", err=True):
+        workspace.assume_admin()
     typed = typer.prompt(f"Type the audience's name ({plan.target.audience_name}) to write to it", err=True)
     if typed.strip() != plan.target.audience_name:
         raise BadInput(f"{typed!r} is not the audience's name; nothing was written.")

@@ -294,3 +294,10 @@ def name_cohort(home: Path, project_id: str, cohort_id: str, name: str) -> str:
             con.execute("insert into mixpanel_cohorts values (?, ?, ?, ?, null, null, null, ?)",
                         (project_id, cohort_id, cohort, name, now()))
     return cohort
+
+
+def record_assumed_admin(home: Path, project_id: str) -> None:
+    """Note that someone vouched for being an admin of the project; the first time stays."""
+    with state(home) as con:
+        con.execute("update projects set admin_assumed_at = coalesce(admin_assumed_at, ?) where project_id = ?",
+                    (now(), project_id))

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 import portalocker
 
-from cohortsync import audience, config, ledger, mailchimp, warehouse
+from cohortsync import access, audience, config, ledger, mailchimp, warehouse
 from cohortsync.config import Settings
 from cohortsync.errors import (
     ApiFinal,
@@ -234,6 +234,8 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
     with _connected(home) as (connection, client), _lease(connection):
         ledger.close_interrupted_runs(home, connection["account_id"])
         project = required_project(home, project_id)
+        if not dry_run:
+            access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))
         fresh = _plan(home, connection, client, project, cohort, audience_id, progress)
         run = _Run(home, client, fresh, progress)
         review(fresh)

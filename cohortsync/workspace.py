@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
@@ -15,6 +15,7 @@ import duckdb
 import pandas as pd
 
 from cohortsync import (
+    access,
     audience,
     classes,
     clock,
@@ -30,9 +31,10 @@ from cohortsync import (
     warehouse,
 )
 from cohortsync.cohorts import Moment
-from cohortsync.errors import BadInput, StoreError
+from cohortsync.errors import ApiFinal, BadInput, StoreError
 from cohortsync.forecast import MonthToDate
 from cohortsync.load import LoadReport
+from cohortsync.mixpanel import Account
 from cohortsync.plan import Plan
 from cohortsync.sources import Progress, silent
 from cohortsync.warehouse import Generation
@@ -385,6 +387,49 @@ class Workspace:
             return con.execute("""select q.* from quarantine q
                 where load_id in (select load_id from files where project_id = ?) order by load_id, file, line""",
                                [self._project["project_id"]]).df()
+
+    def connect_mixpanel(self, username: str, secret: str, project_id: str, *, region: str | None = None,
+                         base_url: str | None = None, timezone: str | None = None, id_merge: str | None = None,
+                         keep_secret: bool = True, assume_admin: bool = False) -> dict[str, Any]:
+        """Check a service account, set its project up here, and remember the connection; answers it.
+
+        ``region`` (us, eu, in) and ``timezone`` are looked up, ``id_merge`` must be given the first time. Raises
+        BadInput for what can neither be looked up nor was given, ApiFinal when Mixpanel refuses the account.
+        """
+        account = Account(username.strip(), secret.strip())
+        found = access.look_up(account, project_id.strip(), region, base_url)
+        known = {row["project_id"]: row for row in ledger.projects(self.home)}.get(found.project_id, {})
+        timezone = access.settled_timezone(found, timezone, known.get("timezone"))
+        self.init(timezone, access.settled_id_merge(id_merge, known.get("id_merge")), found.project_id)
+        if assume_admin:
+            access.assume_admin(self.home, found.project_id)
+        return access.record(self.home, account, found, base_url, keep_secret) | {"timezone": timezone}
+
+    def connections(self, check: bool = False) -> pd.DataFrame:
+        """One row per connection: ``kind, project_id, name, role, region, status, reason, checked_at, …``.
+
+        ``check``: look at each again first.
+        """
+        if check:
+            self._check_connections()
+        return pd.DataFrame(access.connections(self.home), columns=access.CONNECTION_COLUMNS)
+
+    def _check_connections(self) -> None:
+        for row in ledger.connections(self.home):
+            if row["kind"] == "mixpanel":
+                access.check(self.home, row["project_id"])
+            else:
+                with suppress(ApiFinal):  # noted on the connection
+                    self.check_mailchimp()
+
+    @property
+    def needs_vouching(self) -> bool:
+        """Whether ``assume_admin`` must be said before anything is exported to a real account."""
+        return access.needs_vouching(self.home, self._project["project_id"])
+
+    def assume_admin(self) -> None:
+        """Vouch once for being an admin or owner of the Mixpanel project, where that cannot be looked up."""
+        access.assume_admin(self.home, self._project["project_id"])
 
     @property
     def connection(self) -> dict[str, Any] | None:

@@ -1,0 +1,196 @@
+"""A project's connection to Mixpanel: who asks there, with which role, and whether that role may export.
+
+As in Mixpanel's own integration, an export to Mailchimp is for a project's owners and admins. What cannot be looked
+up is asked for, never guessed. Source: https://docs.mixpanel.com/docs/cohort-sync/integrations/mailchimp
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cohortsync import config, ledger, mixpanel
+from cohortsync.config import Settings
+from cohortsync.errors import ApiFinal, BadInput, ConfigurationError
+from cohortsync.mixpanel import EXPORTING_ROLES, Account, Client
+
+CONNECTED, PAUSED, ATTENTION = "Connected", "Paused", "Needs attention"
+CONNECTION_COLUMNS = ["kind", "project_id", "name", "role", "region", "status", "reason", "checked_at", "host",
+                      "rehearsal"]
+REGION_OF = {"mixpanel.com": "us", "eu.mixpanel.com": "eu", "in.mixpanel.com": "in"}
+WHERE_ROLES_ARE = "Mixpanel: Project Settings, Service Accounts"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked up of a project; blank where Mixpanel does not tell this account."""
+
+    project_id: str
+    name: str
+    role: str
+    region: str
+    timezone: str
+
+
+def look_up(account: Account, project_id: str, region: str | None = None, local: str | None = None) -> Found:
+    """Ask Mixpanel who the account is in the project; the region is found by trying where none is given.
+
+    Raises ApiFinal when the account is refused, BadInput for a project id that is none.
+    """
+    project_id = mixpanel.project_number(project_id)
+    region = region or ("us" if local else mixpanel.probe_region(account, project_id, _impatient()))
+    return _look_up(mixpanel.open_client(account, project_id, region, local, _impatient()), account.username, region)
+
+
+def _look_up(client: Client, username: str, region: str) -> Found:
+    seen = mixpanel.fetch_project(client)
+    role = seen.role if seen and seen.role else mixpanel.fetch_own_role(client, username)
+    if seen and seen.region and seen.region != region and not config.is_rehearsal(client.hosts.query):
+        raise BadInput(f"Project {client.project_id} is kept in the region {seen.region}, not {region}. "
+                       f"Connect it with --region {seen.region}.")
+    return Found(client.project_id, seen.name if seen else "", role, region, seen.timezone if seen else "")
+
+
+def settled_timezone(found: Found, given: str | None, known: str | None) -> str:
+    """The project's time zone: Mixpanel's, else the one given, else the one set up here before.
+
+    Raises BadInput when what is given is not what Mixpanel says, or when nobody says anything.
+    """
+    if given and found.timezone and given != found.timezone:
+        raise BadInput(f"Mixpanel says that the project's time zone is {found.timezone}, not {given}. Leave "
+                       "--timezone out, or change it in Mixpanel: Project Settings.")
+    if timezone := found.timezone or given or known:
+        return timezone
+    raise BadInput("Mixpanel does not tell this account the project's time zone. Give it with --timezone (Mixpanel: "
+                   "Project Settings, Overview).")
+
+
+def settled_id_merge(given: str | None, known: str | None) -> str:
+    """The ID merge given, else the one set up here before; no API of Mixpanel's tells it."""
+    if id_merge := given or known:
+        return id_merge
+    raise BadInput("Mixpanel tells nobody by which ID merge a project works. Give it with --id-merge simplified or "
+                   "--id-merge original (Mixpanel: Project Settings, Identity Merge).")
+
+
+def record(home: Path, account: Account, found: Found, local: str | None, keep_secret: bool) -> dict[str, Any]:
+    """Remember the connection, its secret in the key store alone; answers the connection."""
+    url = mixpanel.hosts(found.region, local).query
+    host = urlsplit(url).netloc
+    if keep_secret:
+        config.save_key(home, f"{account.username}@{host}", account.secret)
+    status, reason = _standing(home, found.project_id, found.role)
+    ledger.record_connection(home, {
+        "kind": "mixpanel", "project_id": found.project_id, "account_id": account.username,
+        "account_name": found.name or f"project {found.project_id}", "role": found.role, "host": host,
+        "base_url": url, "rehearsal": int(config.is_rehearsal(url)), "new_contacts": "", "status": status,
+        "reason": reason})
+    return required_connection(home, found.project_id)
+
+
+def _standing(home: Path, project_id: str, role: str) -> tuple[str, str]:
+    """Status and reason of a connection, by the role that was found."""
+    if role in EXPORTING_ROLES or (not role and assumed_at(home, project_id)):
+        return CONNECTED, ""
+    if role:
+        return PAUSED, (f"Exports wait: the service account's role was found to be {role} on "
+                        f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}, and an export needs an admin or owner. Change it in "
+                        f"{WHERE_ROLES_ARE}.")
+    return ATTENTION, ("Mixpanel does not tell this account its role, and an export needs an admin or owner. If it is "
+                       "one, say so once with --assume-admin.")
+
+
+def required_connection(home: Path, project_id: str) -> dict[str, Any]:
+    if connection := ledger.connection(home, "mixpanel", project_id):
+        return connection
+    raise ConfigurationError(f"Project {project_id} is not connected to Mixpanel. Connect it first: cohortsync connect "
+                             "mixpanel --project-id N")
+
+
+def client(home: Path, project_id: str, settings: Settings | None = None) -> Client:
+    """A client for a connected project. Raises ConfigurationError when it is not connected or its secret not kept."""
+    connection = required_connection(home, project_id)
+    host, username = connection["host"], connection["account_id"]
+    secret = config.load_key(home, f"{username}@{host}", config.SECRET_VARIABLE)
+    if not secret:
+        raise ConfigurationError(f"The secret of {username} is not kept here. Set {config.SECRET_VARIABLE}, or connect "
+                                 "again: cohortsync connect mixpanel")
+    local = f"http://{host}" if connection["rehearsal"] else None
+    return mixpanel.open_client(Account(username, secret), project_id, REGION_OF.get(host, "us"), local, settings)
+
+
+def check(home: Path, project_id: str) -> dict[str, Any]:
+    """Look the role up again and note how the connection stands; answers the connection.
+
+    An account that is refused stands as Needs attention, one whose role was taken away as Paused. Raises
+    ApiTransient when Mixpanel cannot be reached; what stood before stands then.
+    """
+    connection = required_connection(home, project_id)
+    try:
+        found = _look_up(client(home, project_id, _impatient()), connection["account_id"],
+                         REGION_OF.get(connection["host"], "us"))
+    except ApiFinal as error:
+        ledger.record_connection_status(home, ATTENTION, str(error), "mixpanel", project_id)
+    else:
+        status, reason = _standing(home, project_id, found.role)
+        if (status, found.role) == (connection["status"], connection["role"]):
+            reason = connection["reason"]  # since when it has been so
+        name = found.name or connection["account_name"]
+        ledger.record_connection(home, {**connection, "account_name": name, "role": found.role, "status": status,
+                                        "reason": reason})
+    return required_connection(home, project_id)
+
+
+def require_exporter(home: Path, project_id: str, rehearsal: bool) -> None:
+    """Raise ConfigurationError unless an owner or admin stands behind an export of the project.
+
+    The role is looked up again when that was too long ago. Of a project fed by files someone must have vouched, but
+    for a rehearsal, where nobody is mailed.
+    """
+    connection = ledger.connection(home, "mixpanel", project_id)
+    if connection is None:
+        if not rehearsal and needs_vouching(home, project_id):
+            raise ConfigurationError("An export to Mailchimp needs an admin or owner of the Mixpanel project, and "
+                                     "files do not tell who you are. If you are one, say so once with --assume-admin.")
+        return
+    age = datetime.now(UTC) - datetime.fromisoformat(connection["checked_at"])
+    if age.total_seconds() > Settings().role_check_seconds:
+        connection = check(home, project_id)
+    if connection["status"] != CONNECTED:
+        raise ConfigurationError(f"{connection['account_name']} cannot be exported: {connection['status']}. "
+                                 f"{connection['reason']}")
+
+
+def needs_vouching(home: Path, project_id: str) -> bool:
+    """Whether nobody knows yet if an admin stands behind the project: its role was not looked up, nor vouched for."""
+    connection = ledger.connection(home, "mixpanel", project_id)
+    return not (connection and connection["role"]) and not assumed_at(home, project_id)
+
+
+def assume_admin(home: Path, project_id: str) -> None:
+    """Record that whoever runs this vouched for being an admin or owner of the project."""
+    ledger.record_assumed_admin(home, project_id)
+    connection = ledger.connection(home, "mixpanel", project_id)
+    if connection and not connection["role"]:
+        ledger.record_connection_status(home, CONNECTED, "", "mixpanel", project_id)
+
+
+def assumed_at(home: Path, project_id: str) -> str | None:
+    """When someone vouched, ISO; None when nobody did."""
+    found = {row["project_id"]: row["admin_assumed_at"] for row in ledger.projects(home)}
+    return found.get(project_id)
+
+
+def connections(home: Path) -> list[dict[str, Any]]:
+    """Each connection as ``CONNECTION_COLUMNS`` name it."""
+    rows = [{**row, "name": row["account_name"], "region": REGION_OF.get(row["host"], ""),
+             "rehearsal": bool(row["rehearsal"])} for row in ledger.connections(home)]
+    return [{name: row[name] for name in CONNECTION_COLUMNS} for row in rows]
+
+
+def _impatient() -> Settings:
+    """For questions that a person waits for: one more try, not minutes of them."""
+    return Settings().model_copy(update={"attempts": 2, "mixpanel_timeout_seconds": 130})

@@ -1,0 +1,177 @@
+"""Connecting a project of Mixpanel's, and who may export it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE, sample_files
+
+import cohortsync as cs
+from cohortsync import access, sandbox
+from cohortsync.errors import ApiFinal, BadInput, ConfigurationError
+
+SECRET = ADMIN.secret
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Any]:
+    """A local Mailchimp and a local Mixpanel of one's own."""
+    with sandbox.start(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
+                       mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+        yield running
+
+
+def service_account(who: str) -> str:
+    return f"{who}.0a1b2c.mp-service-account"
+
+
+def connect(home: Path, running: Any, who: str = "admin", **options: Any) -> dict[str, Any]:
+    return cs.open(home, PROJECT_ID).connect_mixpanel(service_account(who), SECRET, PROJECT_ID, **{
+        "base_url": running.mixpanel_url, "id_merge": "simplified", **options})
+
+
+def give_role(tmp_path: Path, role: str) -> None:
+    with sqlite3.connect(tmp_path / "sandbox" / "mixpanel.sqlite") as db:
+        db.execute("update accounts set role = ?", (role,))
+    db.close()
+
+
+def ready_to_export(home: Path, running: Any, who: str = "admin", **options: Any) -> tuple[cs.Workspace, str]:
+    """A workspace connected on both sides with the sample loaded, and the audience's id."""
+    connect(home, running, who, **options)
+    workspace = cs.open(home, PROJECT_ID)
+    workspace.load(profiles=sample_files()["profiles"], cohorts=sample_files()["cohorts"])
+    audiences = workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)["audiences"]
+    return workspace, audiences[0]["audience_id"]
+
+
+def test_a_project_is_set_up_by_what_mixpanel_tells(mixpanel: Any, tmp_path: Path) -> None:
+    found = connect(tmp_path / "home", mixpanel)
+    assert {name: found[name] for name in ("account_name", "role", "status", "reason", "timezone")} == {
+        "account_name": "Tally", "role": "admin", "status": "Connected", "reason": "", "timezone": "America/New_York"}
+    project = cs.open(tmp_path / "home").project
+    assert project and (project["project_id"], project["id_merge"]) == (PROJECT_ID, "simplified")
+
+
+@pytest.mark.parametrize("who", ["owner", "admin"])
+def test_owners_and_admins_may_export(both: Any, tmp_path: Path, who: str) -> None:
+    workspace, audience_id = ready_to_export(tmp_path / "home", both, who)
+    assert workspace.sync("power-users", audience_id)["status"] == "completed"
+
+
+@pytest.mark.parametrize("who", ["analyst", "consumer"])
+def test_others_may_look_and_plan_and_not_export(both: Any, tmp_path: Path, who: str) -> None:
+    workspace, audience_id = ready_to_export(tmp_path / "home", both, who)
+    assert workspace.plan("power-users", audience_id).changes
+    assert workspace.sync("power-users", audience_id, dry_run=True)["status"] == "planned"
+    with pytest.raises(ConfigurationError, match=rf"Tally cannot be exported: Paused.*found to be {who} on 20"):
+        workspace.sync("power-users", audience_id)
+    assert workspace.connections().set_index("kind").loc["mixpanel", "status"] == "Paused"
+
+
+def test_where_me_is_closed_the_list_of_accounts_tells_the_role_and_the_zone_is_asked_for(
+        mixpanel: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not tell this account the project's time zone.*--timezone"):
+        connect(tmp_path / "home", mixpanel, "unseen")
+    found = connect(tmp_path / "home", mixpanel, "unseen", timezone="America/New_York")
+    assert (found["role"], found["status"]) == ("admin", "Connected")
+
+
+def test_the_id_merge_is_asked_for_once(mixpanel: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--id-merge simplified or --id-merge original"):
+        connect(tmp_path / "home", mixpanel, id_merge=None)
+    connect(tmp_path / "home", mixpanel)
+    assert connect(tmp_path / "home", mixpanel, id_merge=None)["status"] == "Connected"
+
+
+def test_a_time_zone_that_is_not_mixpanels_is_refused_with_both(mixpanel: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="America/New_York, not Europe/Berlin"):
+        connect(tmp_path / "home", mixpanel, timezone="Europe/Berlin")
+
+
+def test_a_role_nobody_tells_must_be_vouched_for_once(both: Any, tmp_path: Path) -> None:
+    give_role(tmp_path, "")
+    workspace, audience_id = ready_to_export(tmp_path / "home", both, "unseen", timezone="America/New_York")
+    with pytest.raises(ConfigurationError, match="Needs attention.*--assume-admin"):
+        workspace.sync("power-users", audience_id)
+    workspace.assume_admin()
+    assert workspace.sync("power-users", audience_id)["status"] == "completed"
+
+
+def test_a_role_that_was_lost_pauses_exports_until_it_is_back(both: Any, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, audience_id = ready_to_export(tmp_path / "home", both)
+    workspace.sync("power-users", audience_id)
+    monkeypatch.setenv("COHORTSYNC_ROLE_CHECK_SECONDS", "0")
+    give_role(tmp_path, "analyst")
+    with pytest.raises(ConfigurationError, match="Paused.*analyst"):
+        workspace.sync("power-users", audience_id)
+    since = workspace.connections().set_index("kind").loc["mixpanel", "reason"]
+    assert workspace.connections(check=True).set_index("kind").loc["mixpanel", "reason"] == since
+    give_role(tmp_path, "owner")
+    assert workspace.sync("power-users", audience_id)["status"] == "completed"
+    assert workspace.connections().set_index("kind").loc["mixpanel", "status"] == "Connected"
+
+
+def test_an_account_that_is_refused_needs_attention(both: Any, tmp_path: Path) -> None:
+    connect(tmp_path / "home", both)
+    with sqlite3.connect(tmp_path / "sandbox" / "mixpanel.sqlite") as db:
+        db.execute("delete from accounts")
+    db.close()
+    stands = access.check(tmp_path / "home", PROJECT_ID)
+    assert stands["status"] == "Needs attention"
+    assert "Check the service account" in stands["reason"]
+
+
+def test_mixpanel_out_of_reach_changes_nothing(tmp_path: Path) -> None:
+    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+        connect(tmp_path / "home", running)
+    with pytest.raises(cs.CohortsyncError, match="could not be reached"):
+        access.check(tmp_path / "home", PROJECT_ID)
+    assert access.required_connection(tmp_path / "home", PROJECT_ID)["status"] == "Connected"
+
+
+def test_a_project_of_files_is_vouched_for_once_before_a_real_account(workspace: cs.Workspace) -> None:
+    project_id = str((workspace.project or {})["project_id"])
+    access.require_exporter(workspace.home, project_id, rehearsal=True)
+    with pytest.raises(ConfigurationError, match="files do not tell who you are.*--assume-admin"):
+        access.require_exporter(workspace.home, project_id, rehearsal=False)
+    workspace.assume_admin()
+    first = access.assumed_at(workspace.home, project_id)
+    workspace.assume_admin()
+    access.require_exporter(workspace.home, project_id, rehearsal=False)
+    assert first and access.assumed_at(workspace.home, project_id) == first
+
+
+def test_a_wrong_secret_connects_nothing(mixpanel: Any, tmp_path: Path) -> None:
+    with pytest.raises(ApiFinal, match="Check the service account"):
+        cs.open(tmp_path / "home").connect_mixpanel(ADMIN.username, "wrong", PROJECT_ID, base_url=mixpanel.mixpanel_url,
+                                                    id_merge="simplified")
+    assert cs.open(tmp_path / "home").connections().empty
+
+
+def test_the_command_connects_and_lists_and_keeps_the_secret_to_the_key_store(mixpanel: Any, tmp_path: Path) -> None:
+    def cohortsync(*words: str, **place: str) -> subprocess.CompletedProcess[str]:
+        import os
+        return subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(tmp_path / "home"), *words],
+                              capture_output=True, text=True, timeout=60, env=os.environ | place)
+
+    account = {"MIXPANEL_USERNAME": ADMIN.username, "MIXPANEL_SECRET": SECRET}
+    done = cohortsync("connect", "mixpanel", "--project-id", PROJECT_ID, "--id-merge", "simplified", "--base-url",
+                      str(mixpanel.mixpanel_url), "--json", **account)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "Connected"
+    listed = cohortsync("connections", "--check", "--json")
+    assert [row["status"] for row in json.loads(listed.stdout)] == ["Connected"]
+    assert SECRET not in done.stdout + done.stderr + listed.stdout + listed.stderr
+    holding = [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()
+               and SECRET.encode() in path.read_bytes()]
+    assert holding == ["keys.json"]
+    assert (tmp_path / "home" / "keys.json").stat().st_mode & 0o777 == 0o600
