@@ -6,6 +6,7 @@ up is asked for, never guessed. Source: https://docs.mixpanel.com/docs/cohort-sy
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,14 @@ REGION_OF = {"mixpanel.com": "us", "eu.mixpanel.com": "eu", "in.mixpanel.com": "
 WHERE_ROLES_ARE = "Mixpanel: Project Settings, Service Accounts"
 
 
+class NotTold(BadInput):
+    """Mixpanel does not tell a ``setting`` (timezone, id_merge) of the project; its ``question`` is for a person."""
+
+    def __init__(self, message: str, setting: str, question: str) -> None:
+        super().__init__(message)
+        self.setting, self.question = setting, question
+
+
 @dataclass(frozen=True)
 class Found:
     """What was looked up of a project; blank where Mixpanel does not tell this account."""
@@ -38,9 +47,11 @@ class Found:
 def look_up(account: Account, project_id: str, region: str | None = None, local: str | None = None) -> Found:
     """Ask Mixpanel who the account is in the project; the region is found by trying where none is given.
 
-    Raises ApiFinal when the account is refused, BadInput for a project id that is none.
+    Raises ApiFinal when the account is refused, BadInput for a project id that is none or an account left blank.
     """
     project_id = mixpanel.project_number(project_id)
+    if not (account.username and account.secret):
+        raise BadInput(f"A service account is needed, its username and its secret. Make one in {WHERE_ROLES_ARE}.")
     region = region or ("us" if local else mixpanel.probe_region(account, project_id, _impatient()))
     return _look_up(mixpanel.open_client(account, project_id, region, local, _impatient()), account.username, region)
 
@@ -48,6 +59,8 @@ def look_up(account: Account, project_id: str, region: str | None = None, local:
 def _look_up(client: Client, username: str, region: str) -> Found:
     seen = mixpanel.fetch_project(client)
     role = seen.role if seen and seen.role else mixpanel.fetch_own_role(client, username)
+    if not role:
+        mixpanel.fetch_cohorts(client)  # raises ApiFinal where the project is none of the account's
     if seen and seen.region and seen.region != region and not config.is_rehearsal(client.hosts.query):
         raise BadInput(f"Project {client.project_id} is kept in the region {seen.region}, not {region}. "
                        f"Connect it with --region {seen.region}.")
@@ -57,23 +70,37 @@ def _look_up(client: Client, username: str, region: str) -> Found:
 def settled_timezone(found: Found, given: str | None, known: str | None) -> str:
     """The project's time zone: Mixpanel's, else the one given, else the one set up here before.
 
-    Raises BadInput when what is given is not what Mixpanel says, or when nobody says anything.
+    Raises BadInput when what is given is not what Mixpanel says, NotTold when nobody says anything.
     """
     if given and found.timezone and given != found.timezone:
         raise BadInput(f"Mixpanel says that the project's time zone is {found.timezone}, not {given}. Leave "
                        "--timezone out, or change it in Mixpanel: Project Settings.")
     if timezone := found.timezone or given or known:
         return timezone
-    raise BadInput("Mixpanel does not tell this account the project's time zone. Give it with --timezone (Mixpanel: "
-                   "Project Settings, Overview).")
+    raise NotTold("Mixpanel does not tell this account the project's time zone. Give it with --timezone (Mixpanel: "
+                  "Project Settings, Overview).", "timezone", "Time zone, such as Europe/Berlin (Mixpanel: Project "
+                  "Settings, Overview)")
 
 
 def settled_id_merge(given: str | None, known: str | None) -> str:
-    """The ID merge given, else the one set up here before; no API of Mixpanel's tells it."""
+    """The ID merge given, else the one set up here before; no API of Mixpanel's tells it. Raises NotTold."""
     if id_merge := given or known:
         return id_merge
-    raise BadInput("Mixpanel tells nobody by which ID merge a project works. Give it with --id-merge simplified or "
-                   "--id-merge original (Mixpanel: Project Settings, Identity Merge).")
+    raise NotTold("Mixpanel tells nobody by which ID merge a project works. Give it with --id-merge simplified or "
+                  "--id-merge original (Mixpanel: Project Settings, Identity Merge).", "id_merge",
+                  "ID merge, simplified or original (Mixpanel: Project Settings, Identity Merge)")
+
+
+def notes(project_id: str, timezone: str, before: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What connecting means for a workspace that held the projects ``before`` (settings by id), in words."""
+    said = []
+    if (known := before.get(project_id)) and known["timezone"] != timezone:
+        said.append(f"The time zone of project {project_id} was {known['timezone']} here; everything was reckoned anew "
+                    f"in {timezone}.")
+    if others := sorted(set(before) - {project_id}):
+        said.append(f"The workspace also holds project {', '.join(others)}, which stays as it is. Say which one you "
+                    "mean with --project ID; in the app, choose it at the side.")
+    return said
 
 
 def record(home: Path, account: Account, found: Found, local: str | None, keep_secret: bool) -> dict[str, Any]:
@@ -88,7 +115,13 @@ def record(home: Path, account: Account, found: Found, local: str | None, keep_s
         "account_name": found.name or f"project {found.project_id}", "role": found.role, "host": host,
         "base_url": url, "rehearsal": int(config.is_rehearsal(url)), "new_contacts": "", "status": status,
         "reason": reason})
-    return required_connection(home, found.project_id)
+    return shown(required_connection(home, found.project_id))
+
+
+def shown(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """A connection with its ``region``, blank in a rehearsal, and whether its project ``may_export``."""
+    return {**connection, "region": REGION_OF.get(connection["host"], ""),
+            "may_export": connection["status"] == CONNECTED}
 
 
 def _standing(home: Path, project_id: str, role: str) -> tuple[str, str]:
@@ -100,7 +133,7 @@ def _standing(home: Path, project_id: str, role: str) -> tuple[str, str]:
                         f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}, and an export needs an admin or owner. Change it in "
                         f"{WHERE_ROLES_ARE}.")
     return ATTENTION, ("Mixpanel does not tell this account its role, and an export needs an admin or owner. If it is "
-                       "one, say so once with --assume-admin.")
+                       "one, say so once with --assume-admin, or on the app's Connect page.")
 
 
 def required_connection(home: Path, project_id: str) -> dict[str, Any]:
@@ -147,17 +180,18 @@ def check(home: Path, project_id: str) -> dict[str, Any]:
 def require_exporter(home: Path, project_id: str, rehearsal: bool) -> None:
     """Raise ConfigurationError unless an owner or admin stands behind an export of the project.
 
-    The role is looked up again when that was too long ago. Of a project fed by files someone must have vouched, but
-    for a rehearsal, where nobody is mailed.
+    The role is looked up again when that was too long ago, or did not allow it. Of a project fed by files someone
+    must have vouched, but for a rehearsal, where nobody is mailed.
     """
     connection = ledger.connection(home, "mixpanel", project_id)
     if connection is None:
         if not rehearsal and needs_vouching(home, project_id):
             raise ConfigurationError("An export to Mailchimp needs an admin or owner of the Mixpanel project, and "
-                                     "files do not tell who you are. If you are one, say so once with --assume-admin.")
+                                     "files do not tell who you are. If you are one, say so once with --assume-admin, "
+                                     "or on the app's Connect page.")
         return
     age = datetime.now(UTC) - datetime.fromisoformat(connection["checked_at"])
-    if age.total_seconds() > Settings().role_check_seconds:
+    if connection["status"] != CONNECTED or age.total_seconds() > Settings().role_check_seconds:
         connection = check(home, project_id)
     if connection["status"] != CONNECTED:
         raise ConfigurationError(f"{connection['account_name']} cannot be exported: {connection['status']}. "
@@ -186,8 +220,8 @@ def assumed_at(home: Path, project_id: str) -> str | None:
 
 def connections(home: Path) -> list[dict[str, Any]]:
     """Each connection as ``CONNECTION_COLUMNS`` name it."""
-    rows = [{**row, "name": row["account_name"], "region": REGION_OF.get(row["host"], ""),
-             "rehearsal": bool(row["rehearsal"])} for row in ledger.connections(home)]
+    rows = [{**shown(row), "name": row["account_name"], "rehearsal": bool(row["rehearsal"])}
+            for row in ledger.connections(home)]
     return [{name: row[name] for name in CONNECTION_COLUMNS} for row in rows]
 
 

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cohortsync import __version__, config, console
+from cohortsync.access import NotTold
 from cohortsync.audience import EXPLAINED
 from cohortsync.errors import BadInput, CohortsyncError
 from cohortsync.forecast import MonthToDate
@@ -460,12 +461,15 @@ def mailchimp(ctx: typer.Context,
                        "(Mailchimp asks them first) or transactional (no campaigns).")],
               base_url: Annotated[str | None, typer.Option(help="A local rehearsal (loopback only).")] = None,
               keep_key: Annotated[bool, typer.Option(help="Keep the key for later runs.")] = True,
-              as_json: AsJson = False) -> None:
+              assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
     """Connect a Mailchimp account; the key is asked for, or read from MAILCHIMP_API_KEY."""
+    workspace = _workspace(ctx)
+    if assume_admin:
+        workspace.assume_admin()
     key = os.environ.get(config.KEY_VARIABLE) or typer.prompt("Mailchimp API key", hide_input=True, err=True)
     with console.progress() as step:
         step("Asking Mailchimp", 0, 1)
-        connection = _workspace(ctx).connect_mailchimp(key, new_contacts, base_url, keep_key)
+        connection = workspace.connect_mailchimp(key, new_contacts, base_url, keep_key)
     shown = {name: connection[name] for name in ("account_name", "role", "host", "status", "new_contacts", "audiences")}
     if as_json:
         console.print_json(shown | {"rehearsal": bool(connection["rehearsal"])})
@@ -489,20 +493,32 @@ def mixpanel(ctx: typer.Context,
     """Connect a Mixpanel project by a service account; asked for, or read from MIXPANEL_USERNAME and _SECRET."""
     username = os.environ.get(config.USERNAME_VARIABLE) or typer.prompt("Service account's username", err=True)
     secret = os.environ.get(config.SECRET_VARIABLE) or typer.prompt("Its secret", hide_input=True, err=True)
-    with console.progress() as step:
-        step("Asking Mixpanel", 0, 1)
-        connection = _workspace(ctx).connect_mixpanel(
-            username, secret, project_id, region=region, base_url=base_url, timezone=timezone, id_merge=id_merge,
-            keep_secret=keep_key, assume_admin=assume_admin)
-    shown = {name: connection[name] for name in ("project_id", "account_name", "role", "host", "timezone", "status",
-                                                 "reason")}
+    connection = _connect_asking(_workspace(ctx), username, secret, project_id, {
+        "region": region, "base_url": base_url, "timezone": timezone, "id_merge": id_merge, "keep_secret": keep_key,
+        "assume_admin": assume_admin})
     if as_json:
+        shown = {name: connection[name] for name in ("project_id", "account_name", "role", "region", "host", "timezone",
+                                                     "status", "reason", "may_export")}
         console.print_json(shown | {"rehearsal": bool(connection["rehearsal"])})
-        return
-    console.note(f"{'LOCAL REHEARSAL · ' if connection['rehearsal'] else ''}{connection['account_name']} "
-                 f"({connection['role'] or 'role unknown'}, {connection['timezone']}): {connection['status']}")
-    if connection["reason"]:
-        console.note(connection["reason"])
+    else:
+        console.note(f"{'LOCAL REHEARSAL · ' if connection['rehearsal'] else ''}{connection['account_name']} "
+                     f"({connection['role'] or 'role unknown'}, {connection['timezone']}): {connection['status']}")
+    for text in filter(None, [connection["reason"], *connection["notes"]]):
+        console.note(text)
+
+
+def _connect_asking(workspace: Workspace, username: str, secret: str, project_id: str,
+                    settings: dict[str, Any]) -> dict[str, Any]:
+    """Connect a Mixpanel project; on a terminal, ask for what Mixpanel does not tell."""
+    try:
+        with console.progress() as step:
+            step("Asking Mixpanel", 0, 1)
+            return workspace.connect_mixpanel(username, secret, project_id, **settings)
+    except NotTold as missing:
+        if settings[missing.setting] or not sys.stdin.isatty():
+            raise
+        given = typer.prompt(missing.question, err=True)
+        return _connect_asking(workspace, username, secret, project_id, {**settings, missing.setting: given})
 
 
 @cli.command(epilog="Example: cohortsync connections --check --json")
@@ -510,11 +526,15 @@ def connections(ctx: typer.Context,
                 check: Annotated[bool, typer.Option("--check", help="Look at each again first.")] = False,
                 as_json: AsJson = False) -> None:
     """List what is connected: Connected, Paused or Needs attention, why, and when that was looked at."""
-    frame = _workspace(ctx).connections(check)
+    workspace = _workspace(ctx)
+    with _services(workspace) if check else nullcontext():
+        frame = workspace.connections(check)
     if as_json:
         console.print_json(console.records(frame))
     else:
-        console.table(frame.drop(columns=["host", "rehearsal"]))
+        frame["checked_at"] = frame["checked_at"].str[:16].str.replace("T", " ") + " UTC"
+        console.table(frame.assign(region=frame["region"].where(frame["region"] != "", frame["host"])).drop(
+            columns=["host", "rehearsal"]))
 
 
 @cli.command(epilog="Example: cohortsync sync power-users --audience 1a2b3c4d5e --dry-run")

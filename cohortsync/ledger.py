@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -301,3 +301,37 @@ def record_assumed_admin(home: Path, project_id: str) -> None:
     with state(home) as con:
         con.execute("update projects set admin_assumed_at = coalesce(admin_assumed_at, ?) where project_id = ?",
                     (now(), project_id))
+
+
+def pulled_days(home: Path, project_id: str) -> list[dict[str, Any]]:
+    """``day, path, events, pulled_at, over, loaded`` of each day that was pulled; ``pulled_at`` by Mixpanel's clock."""
+    return _all(home, "select * from pulled_days where project_id = ? order by day", (project_id,))
+
+
+def record_pulled_days(home: Path, project_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Note days whose raw files are on disk; all or none."""
+    with state(home) as con, transaction(con):
+        con.executemany("insert or replace into pulled_days values (:project_id, :day, :path, :events, :pulled_at, "
+                        ":over, 0)", [{"project_id": project_id, **row} for row in rows])
+
+
+def record_loaded(home: Path, project_id: str, days: Iterable[str], cohorts: Iterable[Mapping[str, Any]]) -> None:
+    """Note what a pull has put in force. ``cohorts``: ``cohort_id, announced, members, with_profile`` of each."""
+    with state(home) as con, transaction(con):
+        con.executemany("update pulled_days set loaded = 1 where project_id = ? and day = ?",
+                        [(project_id, day) for day in days])
+        con.executemany("update mixpanel_cohorts set announced = :announced, members = :members, "
+                        "with_profile = :with_profile where project_id = :project_id and cohort_id = :cohort_id",
+                        [{**row, "project_id": project_id} for row in cohorts])
+
+
+def record_pull(home: Path, row: Mapping[str, Any]) -> None:
+    """Write or rewrite one pull; ``receipt`` is a dict."""
+    _put(home, "pulls", {**row, "receipt": json.dumps(row["receipt"])})
+
+
+def last_pull(home: Path, project_id: str) -> dict[str, Any] | None:
+    """The latest pull that completed, with its receipt as a dict."""
+    row = _one(home, "select * from pulls where project_id = ? and status = 'completed' order by finished_at desc",
+               (project_id,))
+    return {**row, "receipt": json.loads(row["receipt"])} if row else None

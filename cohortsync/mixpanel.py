@@ -10,9 +10,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -23,11 +23,20 @@ import requests
 from isal import isal_zlib
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_fixed,
+    wait_random_exponential,
+)
 from urllib3.exceptions import HTTPError
 
 from cohortsync import emails
-from cohortsync.budget import Budget, Notice
+from cohortsync.budget import Budget, Notice, OverBudget
 from cohortsync.config import Settings, is_local, is_rehearsal
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError
 
@@ -40,11 +49,15 @@ HISTORY = re.compile(r"exceeds (\d+) days into the past")
 
 
 class RateLimited(ApiTransient):
-    """Mixpanel was asked too often; ``after`` seconds it may be asked again, ``hourly`` when the hour is used up."""
+    """Mixpanel was asked too often at once; ``after`` so many seconds it may be asked again."""
 
-    def __init__(self, message: str, after: float = 0, hourly: bool = False) -> None:
+    def __init__(self, message: str, after: float = 0) -> None:
         super().__init__(message)
-        self.after, self.hourly = after, hourly
+        self.after = after
+
+
+class HourUsedUp(OverBudget):
+    """Others have used up the project's hour, and for longer than one may wait."""
 
 
 class Interrupted(ApiTransient):
@@ -135,16 +148,18 @@ class Client:
     budget: Budget = field(init=False)
     notice: Notice = lambda _text: None
     made: dict[str, int] = field(default_factory=lambda: {"query": 0, "page": 0, "export": 0, "app": 0})
-    offset_s: float | None = None
+    offset_s: float = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.budget = Budget(f"{self.hosts.query}|{self.project_id}", self.settings, self.server_s,
-                             lambda text: self.notice(text))
+                             lambda text: self.notice(text), self.pause)
+        self.offset_s = self.budget.offset_s()
 
     def server_s(self) -> float:
         """The server's clock, in epoch seconds, as its last answer told it."""
-        return time.time() + (self.offset_s or 0)
+        return time.time() + self.offset_s
 
     def server_now(self) -> datetime:
         return datetime.fromtimestamp(self.server_s(), UTC)
@@ -158,7 +173,8 @@ class Client:
 
     def fetch(self, request: Request) -> bytes:
         """The body of an answer, asked for once."""
-        with self._opened(request) as answer:
+        answer, opened = self._opened(request)
+        with opened:
             try:
                 return answer.content
             except requests.RequestException as error:
@@ -170,30 +186,37 @@ class Client:
 
         Raises as ``send`` does until it begins, and Interrupted from within when it breaks off.
         """
-        with self.retrying(lambda: self._opened(request)) as answer:
+        answer, opened = self.retrying(lambda: self._opened(request))
+        with opened:
             yield _unzipped(answer)
 
-    def _opened(self, request: Request) -> Any:
-        """An open answer, within its share of the budget. A class, since what is retried is the opening."""
-        return _Opened(self, request)
+    def _opened(self, request: Request) -> tuple[requests.Response, ExitStack]:
+        """An answer, not yet read, and what ends it together with its share of the budget."""
+        with ExitStack() as opening:
+            if request.api != "app":
+                opening.enter_context(self.budget.take(request.api, request.counts))
+            answer = opening.enter_context(self.ask(request))
+            return answer, opening.pop_all()
 
     def retrying(self, work: Callable[[], Any]) -> Any:
-        return Retrying(retry=retry_if_exception_type(ApiTransient), reraise=True, stop=self._is_enough,
-                        wait=self._wait)(work)
-
-    def _is_enough(self, state: RetryCallState) -> bool:
-        error = state.outcome and state.outcome.exception()
-        if isinstance(error, RateLimited) and error.hourly:
-            return (state.seconds_since_start or 0) > self.settings.mixpanel_wait_seconds
-        return state.attempt_number >= self.settings.attempts
+        """What the work answers: tried again while what stops it may pass, and longer for an hour used up."""
+        longest = self.settings.backoff_max_seconds
+        patient = Retrying(retry=retry_if_exception_type(HourUsedUp), reraise=True, sleep=self.pause,
+                           stop=stop_before_delay(self.settings.mixpanel_wait_seconds), wait=wait_fixed(longest),
+                           before_sleep=lambda _: self.notice("Waiting: others have used up the project's hour"))
+        return Retrying(retry=retry_if_exception(_may_pass), reraise=True, sleep=self.pause, wait=self._wait,
+                        stop=stop_after_attempt(self.settings.attempts))(patient, work)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome and state.outcome.exception()
         longest = self.settings.backoff_max_seconds
         asked = min(error.after, longest) if isinstance(error, RateLimited) else 0
-        if isinstance(error, RateLimited) and error.hourly:
-            self.notice("Mixpanel says that the project's hour is used up; trying again until it is not")
         return max(asked, wait_random_exponential(self.settings.backoff_seconds, longest)(state))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the work was ``stopped``; raises ApiTransient then."""
+        if self.stopped.wait(seconds):
+            raise ApiTransient("Stopped while waiting for Mixpanel.")
 
     def ask(self, request: Request) -> requests.Response:
         """Send one request; answers it opened, not read. Raises by who can act."""
@@ -211,7 +234,10 @@ class Client:
         self._learn_time(answer.headers.get("Date", ""))
         if answer.status_code != 200:
             with answer:
-                raise refusal(answer.status_code, _text(answer), answer.headers.get("Retry-After", ""))
+                refused = refusal(answer.status_code, _text(answer), answer.headers.get("Retry-After", ""))
+            if isinstance(refused, HourUsedUp) and request.api != "app":
+                self.budget.exhaust(request.api, self.settings.backoff_max_seconds)
+            raise refused
         return answer
 
     def _learn_time(self, text: str) -> None:
@@ -220,33 +246,13 @@ class Client:
         except (TypeError, ValueError):
             return
         # Told in whole seconds: a new telling counts only where it is not the old one, rounded.
-        if self.offset_s is None or abs(told - self.server_s()) > 2:
+        if abs(told - self.server_s()) > 2:
             self.offset_s = told - time.time()
+            self.budget.remember_offset(self.offset_s)
 
 
-class _Opened:
-    """An answer, opened at once and closed at the end of a ``with``, together with its place in the budget."""
-
-    def __init__(self, client: Client, request: Request) -> None:
-        self.taken = client.budget.take(request.api, request.counts) if request.api != "app" else None
-        if self.taken:
-            self.taken.__enter__()
-        try:
-            self.answer = client.ask(request)
-        except BaseException:
-            self._leave()
-            raise
-
-    def __enter__(self) -> requests.Response:
-        return self.answer
-
-    def __exit__(self, *_: object) -> None:
-        self.answer.close()
-        self._leave()
-
-    def _leave(self) -> None:
-        if self.taken:
-            self.taken.__exit__(None, None, None)
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, ApiTransient) and not isinstance(error, OverBudget)
 
 
 def _text(answer: requests.Response) -> str:
@@ -258,13 +264,23 @@ def _text(answer: requests.Response) -> str:
 
 def _unzipped(answer: requests.Response) -> Iterator[bytes]:
     """The body in pieces; Interrupted where it ends before its end."""
-    zipped = isal_zlib.decompressobj(31) if answer.headers.get("Content-Encoding") == "gzip" else None
+    zipped = answer.headers.get("Content-Encoding") == "gzip"
+    pieces = answer.raw.stream(CHUNK_BYTES // 4 if zipped else CHUNK_BYTES, decode_content=False)
     try:
-        for piece in answer.raw.stream(CHUNK_BYTES // 4 if zipped else CHUNK_BYTES, decode_content=False):
-            yield zipped.decompress(piece) if zipped else piece
+        yield from _inflated(pieces) if zipped else pieces
     except (OSError, isal_zlib.error, requests.RequestException, HTTPError) as error:  # type: ignore[misc]
         raise Interrupted(f"Mixpanel's answer broke off ({type(error).__name__}). Try again later.") from None
-    if zipped and not zipped.eof:
+
+
+def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """What was zipped, in one part or several that follow each other."""
+    part = isal_zlib.decompressobj(31)
+    for piece in pieces:
+        while piece:
+            part = isal_zlib.decompressobj(31) if part.eof else part
+            yield part.decompress(piece)
+            piece = part.unused_data
+    if not part.eof:
         raise Interrupted("Mixpanel's answer broke off before its end. Try again later.")
 
 
@@ -297,9 +313,10 @@ def refusal(status: int, text: str, retry_after: str = "") -> ApiTransient | Api
     said = emails.scrub(_error_text(text))
     if status == 429:
         used = USED_UP.search(said)
-        return RateLimited(f"Mixpanel was asked too often: {said or 'without a reason'}. Try again later.",
-                           float(retry_after) if retry_after.isdecimal() else 0,
-                           bool(used) and int(used[1]) >= int(used[2]))  # type: ignore[index]
+        message = f"Mixpanel was asked too often: {said or 'without a reason'}. Try again later."
+        if used and int(used[1]) > int(used[2]):
+            return HourUsedUp(message)
+        return RateLimited(message, float(retry_after) if retry_after.isdecimal() else 0)
     if status >= 500:
         return ApiTransient(f"Mixpanel answered {status} {said or 'without a reason'}. Try again later.")
     if past := HISTORY.search(said):
@@ -492,9 +509,13 @@ def _fetch_pages(client: Client, path: Path, cohort_id: str, properties: list[st
         pages = range(1, -(-total // size))
         for start in range(0, len(pages), 2 * READERS):
             some = pages[start:start + 2 * READERS]
-            for page, line in pool.map(ask, some, [str(first.get("session_id") or "")] * len(some)):
-                file.write(line)
-                came += len(page["results"])
+            try:
+                for page, line in pool.map(ask, some, [str(first.get("session_id") or "")] * len(some)):
+                    file.write(line)
+                    came += len(page["results"])
+            except KeyboardInterrupt:
+                client.stopped.set()  # or the threads would wait on, and this one for them
+                raise
     return total, came
 
 

@@ -27,6 +27,7 @@ from cohortsync import (
     load,
     marginal,
     mtu,
+    pull,
     sync,
     warehouse,
 )
@@ -36,6 +37,7 @@ from cohortsync.forecast import MonthToDate
 from cohortsync.load import LoadReport
 from cohortsync.mixpanel import Account
 from cohortsync.plan import Plan
+from cohortsync.pull import PullPlan, PullReport
 from cohortsync.sources import Progress, silent
 from cohortsync.warehouse import Generation
 
@@ -393,17 +395,31 @@ class Workspace:
                          keep_secret: bool = True, assume_admin: bool = False) -> dict[str, Any]:
         """Check a service account, set its project up here, and remember the connection; answers it.
 
-        ``region`` (us, eu, in) and ``timezone`` are looked up, ``id_merge`` must be given the first time. Raises
-        BadInput for what can neither be looked up nor was given, ApiFinal when Mixpanel refuses the account.
+        Answers ``account_name, role, host, region, status, reason, may_export, timezone, notes, …``. ``region`` (us,
+        eu, in) and ``timezone`` are looked up, ``id_merge`` must be given the first time. Raises
+        ``access.NotTold`` (BadInput) for what can neither be looked up nor was given, ApiFinal when Mixpanel
+        refuses the account.
         """
         account = Account(username.strip(), secret.strip())
         found = access.look_up(account, project_id.strip(), region, base_url)
-        known = {row["project_id"]: row for row in ledger.projects(self.home)}.get(found.project_id, {})
+        before = {row["project_id"]: row for row in ledger.projects(self.home)}
+        known = before.get(found.project_id, {})
         timezone = access.settled_timezone(found, timezone, known.get("timezone"))
         self.init(timezone, access.settled_id_merge(id_merge, known.get("id_merge")), found.project_id)
         if assume_admin:
             access.assume_admin(self.home, found.project_id)
-        return access.record(self.home, account, found, base_url, keep_secret) | {"timezone": timezone}
+        return access.record(self.home, account, found, base_url, keep_secret) | {
+            "timezone": timezone, "notes": access.notes(found.project_id, timezone, before)}
+
+    def plan_pull(self, **wanted: Any) -> PullPlan:
+        """What a pull would ask Mixpanel for. Options: see ``pull.Wanted``."""
+        return pull.plan_pull(self.home, self._project["project_id"], pull.Wanted(**wanted))
+
+    @publishing
+    def pull(self, progress: Progress = silent, review: Callable[[PullPlan], None] = lambda _plan: None,
+             **wanted: Any) -> PullReport:
+        """Fetch cohorts, profiles and events from Mixpanel and load them. Options: see ``pull.pull``."""
+        return pull.pull(self.home, self._project["project_id"], pull.Wanted(**wanted), progress, review)
 
     def connections(self, check: bool = False) -> pd.DataFrame:
         """One row per connection: ``kind, project_id, name, role, region, status, reason, checked_at, …``.
@@ -426,6 +442,15 @@ class Workspace:
     def needs_vouching(self) -> bool:
         """Whether ``assume_admin`` must be said before anything is exported to a real account."""
         return access.needs_vouching(self.home, self._project["project_id"])
+
+    @property
+    def mixpanel_connection(self) -> dict[str, Any] | None:
+        """The project's connection to Mixpanel, without its secret; None before ``connect_mixpanel``."""
+        return ledger.connection(self.home, "mixpanel", self._project["project_id"]) if self.project else None
+
+    def check_mixpanel(self) -> dict[str, Any]:
+        """Look up again whether the service account answers, and its role; the connection as it then stands."""
+        return access.check(self.home, self._project["project_id"])
 
     def assume_admin(self) -> None:
         """Vouch once for being an admin or owner of the Mixpanel project, where that cannot be looked up."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -66,9 +68,10 @@ def test_owners_and_admins_may_export(both: Any, tmp_path: Path, who: str) -> No
     assert workspace.sync("power-users", audience_id)["status"] == "completed"
 
 
-@pytest.mark.parametrize("who", ["analyst", "consumer"])
+@pytest.mark.parametrize("who", ["analyst", "consumer", "custom role"])
 def test_others_may_look_and_plan_and_not_export(both: Any, tmp_path: Path, who: str) -> None:
-    workspace, audience_id = ready_to_export(tmp_path / "home", both, who)
+    give_role(tmp_path, who)
+    workspace, audience_id = ready_to_export(tmp_path / "home", both)
     assert workspace.plan("power-users", audience_id).changes
     assert workspace.sync("power-users", audience_id, dry_run=True)["status"] == "planned"
     with pytest.raises(ConfigurationError, match=rf"Tally cannot be exported: Paused.*found to be {who} on 20"):
@@ -116,6 +119,7 @@ def test_a_role_that_was_lost_pauses_exports_until_it_is_back(both: Any, tmp_pat
     since = workspace.connections().set_index("kind").loc["mixpanel", "reason"]
     assert workspace.connections(check=True).set_index("kind").loc["mixpanel", "reason"] == since
     give_role(tmp_path, "owner")
+    monkeypatch.setenv("COHORTSYNC_ROLE_CHECK_SECONDS", "3600")  # looked up all the same while it does not stand well
     assert workspace.sync("power-users", audience_id)["status"] == "completed"
     assert workspace.connections().set_index("kind").loc["mixpanel", "status"] == "Connected"
 
@@ -150,6 +154,43 @@ def test_a_project_of_files_is_vouched_for_once_before_a_real_account(workspace:
     assert first and access.assumed_at(workspace.home, project_id) == first
 
 
+def test_a_project_the_account_does_not_see_is_not_connected(mixpanel: Any, tmp_path: Path) -> None:
+    with pytest.raises(ApiFinal, match="may not do this in this project"):
+        cs.open(tmp_path / "home").connect_mixpanel(ADMIN.username, SECRET, "999", base_url=mixpanel.mixpanel_url,
+                                                    timezone="UTC", id_merge="simplified")
+    assert cs.open(tmp_path / "home").project is None
+
+
+@pytest.mark.parametrize("project_id", ["", "Tally", "2195193/../7", "٣"])
+def test_what_is_no_projects_id_goes_nowhere(tmp_path: Path, project_id: str) -> None:
+    with pytest.raises(BadInput, match="is not the id of a Mixpanel project"):
+        cs.open(tmp_path / "home").connect_mixpanel("someone", SECRET, project_id)
+
+
+def test_an_account_left_blank_goes_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="A service account is needed"):
+        cs.open(tmp_path / "home").connect_mixpanel("someone", " ", PROJECT_ID)
+
+
+def test_a_secret_goes_to_mixpanel_or_this_machine_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="takes a local rehearsal"):
+        cs.open(tmp_path / "home").connect_mixpanel("someone", SECRET, PROJECT_ID, base_url="http://elsewhere.example")
+
+
+def test_a_project_of_files_stays_beside_the_one_that_is_connected(mixpanel: Any, workspace: cs.Workspace) -> None:
+    found = connect(workspace.home, mixpanel)
+    assert found["notes"] == ["The workspace also holds project local, which stays as it is. Say which one you mean "
+                              "with --project ID; in the app, choose it at the side."]
+    assert cs.open(workspace.home).projects()["project_id"].tolist() == [PROJECT_ID, "local"]
+
+
+def test_a_time_zone_that_was_wrong_is_put_right_and_said(mixpanel: Any, tmp_path: Path) -> None:
+    cs.open(tmp_path / "home").init("Europe/Berlin", "simplified", PROJECT_ID)
+    found = connect(tmp_path / "home", mixpanel, id_merge=None)
+    assert found["notes"] == [f"The time zone of project {PROJECT_ID} was Europe/Berlin here; everything was reckoned "
+                              "anew in America/New_York."]
+
+
 def test_a_wrong_secret_connects_nothing(mixpanel: Any, tmp_path: Path) -> None:
     with pytest.raises(ApiFinal, match="Check the service account"):
         cs.open(tmp_path / "home").connect_mixpanel(ADMIN.username, "wrong", PROJECT_ID, base_url=mixpanel.mixpanel_url,
@@ -157,20 +198,57 @@ def test_a_wrong_secret_connects_nothing(mixpanel: Any, tmp_path: Path) -> None:
     assert cs.open(tmp_path / "home").connections().empty
 
 
-def test_the_command_connects_and_lists_and_keeps_the_secret_to_the_key_store(mixpanel: Any, tmp_path: Path) -> None:
-    def cohortsync(*words: str, **place: str) -> subprocess.CompletedProcess[str]:
-        import os
-        return subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(tmp_path / "home"), *words],
-                              capture_output=True, text=True, timeout=60, env=os.environ | place)
+def cohortsync(home: Path, *words: str, stdin: int = subprocess.DEVNULL,
+               **place: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(home), *words], stdin=stdin,
+                          capture_output=True, text=True, timeout=60, env=os.environ | place)
 
-    account = {"MIXPANEL_USERNAME": ADMIN.username, "MIXPANEL_SECRET": SECRET}
-    done = cohortsync("connect", "mixpanel", "--project-id", PROJECT_ID, "--id-merge", "simplified", "--base-url",
-                      str(mixpanel.mixpanel_url), "--json", **account)
+
+def connect_by_command(home: Path, running: Any, who: str, *words: str,
+                       stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    return cohortsync(home, "connect", "mixpanel", "--project-id", PROJECT_ID, "--base-url", str(running.mixpanel_url),
+                      *words, stdin=stdin, MIXPANEL_USERNAME=service_account(who), MIXPANEL_SECRET=SECRET)
+
+
+def test_a_script_is_told_which_option_is_missing(mixpanel: Any, tmp_path: Path) -> None:
+    done = connect_by_command(tmp_path / "home", mixpanel, "admin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Give it with --id-merge simplified or --id-merge original" in done.stderr
+
+
+def test_a_person_at_a_terminal_is_asked_for_what_mixpanel_does_not_tell(mixpanel: Any, tmp_path: Path) -> None:
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, b"America/New_York\noriginal\n")
+        done = connect_by_command(tmp_path / "home", mixpanel, "unseen", stdin=terminal)
+    finally:
+        os.close(terminal)
+        os.close(keyboard)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "Connected"
-    listed = cohortsync("connections", "--check", "--json")
+    assert "Time zone, such as" in done.stderr
+    project = cs.open(tmp_path / "home").project
+    assert project and (project["timezone"], project["id_merge"]) == ("America/New_York", "original")
+
+
+def test_vouching_can_go_with_connecting_mailchimp(mailchimp: Any, workspace: cs.Workspace) -> None:
+    assert workspace.needs_vouching
+    done = cohortsync(workspace.home, "connect", "mailchimp", "--new-contacts", "pending", "--base-url",
+                      mailchimp.mailchimp_url, "--assume-admin", MAILCHIMP_API_KEY=OWNER_KEY)
+    assert done.returncode == 0, done.stderr
+    assert not workspace.needs_vouching
+
+
+def test_the_command_connects_and_lists_and_keeps_the_secret_to_the_key_store(mixpanel: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = connect_by_command(home, mixpanel, "admin", "--id-merge", "simplified", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["status"], told["may_export"], told["timezone"]) == ("Connected", True, "America/New_York")
+    listed = cohortsync(home, "connections", "--check", "--json")
     assert [row["status"] for row in json.loads(listed.stdout)] == ["Connected"]
-    assert SECRET not in done.stdout + done.stderr + listed.stdout + listed.stderr
+    refused = connect_by_command(home, mixpanel, "admin", "--project-id", "999", "--timezone", "UTC")
+    assert refused.returncode != 0
+    assert SECRET not in "".join(text for ran in (done, listed, refused) for text in (ran.stdout, ran.stderr))
     holding = [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()
                and SECRET.encode() in path.read_bytes()]
     assert holding == ["keys.json"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
+from conftest import ADMIN, OWNER_KEY, PROJECT_ID, REVOKED_KEY, SAMPLE, VIEWER_KEY
 from streamlit.testing.v1 import AppTest
 
 import cohortsync as cs
@@ -150,6 +150,66 @@ def test_a_key_connects_and_is_forgotten_by_the_page(workspace: cs.Workspace, ma
     assert field(app.text_input, "API key").value == ""
 
 
+def connect_mixpanel(app: AppTest, url: str, username: str = ADMIN.username, secret: str = ADMIN.secret) -> AppTest:
+    field(app.text_input, "Mixpanel's project id").set_value(PROJECT_ID)
+    field(app.text_input, "Service account's username").set_value(username)
+    field(app.text_input, "Service account's secret").set_value(secret)
+    field(app.text_input, "Address of a local Mixpanel").set_value(url)
+    field(app.radio, "ID merge of the project").set_value("simplified")
+    return press(app, "Connect the project")
+
+
+def test_a_service_account_sets_the_project_up_and_its_secret_is_forgotten_by_the_page(
+        mixpanel: Any, tmp_path: Path, visit: Visit) -> None:
+    app = connect_mixpanel(visit("connect", tmp_path), mixpanel.mixpanel_url)
+    assert "**Tally** at 127.0.0.1" in read(app)
+    assert "its role: admin · last check just now" in read(app)
+    assert f"**Project** {PROJECT_ID}" in read(app)
+    assert "**Time zone** America/New_York" in read(app)
+    assert ADMIN.secret not in str(app.session_state)
+    assert field(app.text_input, "Service account's secret").value == ""
+    assert "its role: admin" in read(press(app, "Check the role"))
+
+
+def test_a_secret_that_is_wrong_is_refused_with_what_to_do(mixpanel: Any, tmp_path: Path, visit: Visit) -> None:
+    app = connect_mixpanel(visit("connect", tmp_path), mixpanel.mixpanel_url, secret="mistaken-secret")
+    assert "Check the service account's username and secret" in read(app)
+    assert "mistaken-secret" not in read(app) + str(app.session_state)
+    assert cs.open(tmp_path).project is None
+
+
+def test_the_time_zone_is_asked_for_only_where_mixpanel_does_not_tell_it(
+        mixpanel: Any, tmp_path: Path, visit: Visit) -> None:
+    app = visit("connect", tmp_path)
+    assert "Time zone of the project" not in [box.label for box in app.selectbox]
+    app = connect_mixpanel(app, mixpanel.mixpanel_url, "unseen.0a1b2c.mp-service-account")
+    assert "does not tell this account the project's time zone" in read(app)
+    field(app.selectbox, "Time zone of the project").set_value("America/New_York")
+    field(app.text_input, "Service account's secret").set_value(ADMIN.secret)
+    press(app, "Connect the project")
+    assert "its role: admin" in read(app)
+
+
+def test_an_analysts_account_shows_as_paused_and_why(mixpanel: Any, tmp_path: Path, visit: Visit) -> None:
+    app = connect_mixpanel(visit("connect", tmp_path), mixpanel.mixpanel_url, "analyst.0a1b2c.mp-service-account")
+    assert "Paused" in read(app)
+    assert "role was found to be analyst" in read(app)
+
+
+def test_connecting_beside_a_project_of_files_keeps_both(
+        workspace: cs.Workspace, mixpanel: Any, visit: Visit) -> None:
+    app = connect_mixpanel(visit("connect", workspace.home), mixpanel.mixpanel_url)
+    assert "The workspace also holds project local, which stays as it is" in read(app)
+    assert field(app.selectbox, "Project").value == PROJECT_ID
+
+
+def test_whoever_exports_files_to_a_real_account_vouches_once(workspace: cs.Workspace, visit: Visit) -> None:
+    record_real_account(workspace.home)
+    app = press(visit("connect", workspace.home), "I am an admin or owner of this project")
+    assert "I am an admin" not in str([button.label for button in app.button])
+    assert not workspace.needs_vouching
+
+
 def test_what_new_contacts_become_has_to_be_chosen(workspace: cs.Workspace, mailchimp: Any, visit: Visit) -> None:
     app = visit("connect", workspace.home)
     field(app.text_input, "API key").set_value(OWNER_KEY)
@@ -211,11 +271,15 @@ def test_a_real_audience_is_written_only_after_its_name_was_typed(connected: cs.
     assert not field(app.button, "Sync now").disabled
 
 
-def test_the_banner_names_a_real_account(workspace: cs.Workspace, visit: Visit) -> None:
-    ledger.record_connection(workspace.home, {
+def record_real_account(home: Path) -> None:
+    ledger.record_connection(home, {
         "kind": "mailchimp", "account_id": "a1", "account_name": "Tally *Ltd*", "role": "owner", "rehearsal": 0,
         "host": "us6.api.mailchimp.com", "base_url": "https://us6.api.mailchimp.com/3.0",
         "new_contacts": "pending", "status": "Connected", "reason": ""})
+
+
+def test_the_banner_names_a_real_account(workspace: cs.Workspace, visit: Visit) -> None:
+    record_real_account(workspace.home)
     app = visit("cohorts", workspace.home)
     assert "REAL ACCOUNT · Tally *Ltd*" in read(app)
     assert r"Tally \*Ltd\*" in app.error[0].value

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cohortsync.budget import Budget
-from cohortsync.config import Settings
-from cohortsync.errors import ApiTransient
+from cohortsync.config import Settings, state_folder
+from cohortsync.errors import ApiTransient, StoreError
 
 SPEND = """
 import sys
@@ -31,6 +31,15 @@ from cohortsync.config import Settings
 with Budget("host|1", Settings(mixpanel_concurrent=1)).take("query"):
     print("held", flush=True)
     time.sleep(60)
+"""
+WAIT = """
+from cohortsync.budget import Budget
+from cohortsync.config import Settings
+budget = Budget("host|1", Settings(mixpanel_concurrent=1, mixpanel_queries_per_hour=1),
+                notice=lambda text: print(text, flush=True))
+for _ in range(2):
+    with budget.take("query"):
+        pass
 """
 
 
@@ -101,3 +110,55 @@ def test_the_place_of_a_killed_process_is_free_again() -> None:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait(timeout=20)
     spend(budget(mixpanel_concurrent=1))
+
+
+def test_whoever_waits_for_the_hour_keeps_no_place_meanwhile() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAIT], stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout and "Mixpanel allows 1 queries an hour" in waiting.stdout.readline()
+        with Budget("host|1", Settings(mixpanel_concurrent=1, mixpanel_wait_seconds=10)).take("query", counts=False):
+            pass
+        waiting.kill()
+
+
+def test_queries_and_exports_have_places_of_their_own() -> None:
+    one = budget(mixpanel_concurrent=1)
+    with one.take("query"), one.take("export"):
+        pass
+
+
+def test_an_hour_that_others_have_used_up_is_so_for_every_process_until_it_is_tried_again() -> None:
+    clock = Clock()
+    spend(budget(clock))
+    budget(clock).exhaust("query", 90)
+    assert (budget(clock).left("query"), budget(clock).left("export")) == (0, 60)
+    clock.now += 91
+    assert budget(clock).left("query") == 59
+
+
+def test_entries_of_a_clock_that_was_set_back_take_nothing() -> None:
+    clock = Clock()
+    spend(budget(clock), times=3)
+    clock.now -= 7200
+    spend(budget(clock))
+    assert budget(clock).left("query") == 59
+
+
+def test_the_servers_clock_is_known_to_the_next_process() -> None:
+    assert budget().offset_s() == 0
+    budget().remember_offset(-86400.5)
+    assert (budget().offset_s(), budget(scope="host|2").offset_s()) == (-86400.5, 0)
+
+
+def test_what_was_spent_before_the_servers_clock_was_seen_counts_by_it() -> None:
+    clock = Clock()
+    spend(budget(clock), times=2)
+    budget(clock).remember_offset(-86400)
+    clock.now -= 86400
+    assert budget(clock).left("query") == 58
+
+
+def test_a_damaged_count_says_what_to_do() -> None:
+    spend(budget())
+    (state_folder("budget") / "requests.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(StoreError, match="delete it, and it begins anew"):
+        spend(budget())

@@ -23,7 +23,7 @@ MTU = ["project_id", "month", "mtu", "mtu_without_exemption", "mtu_engagement_co
        "guardrail", "billable", "complete"]
 RECEIPT = ["run_id", "status", "added", "kept", "removed", "refused", "requests", "accounted"]
 COMMANDS = ["init", "projects", "load", "cohorts", "audience", "mtu", "quarantine", "connect", "connect mailchimp",
-            "sync", "runs", "sandbox", "app", "notebooks", "demo"]
+            "connect mixpanel", "connections", "sync", "runs", "sandbox", "app", "notebooks", "demo"]
 
 
 def cohortsync(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import cohortsync
 PACKAGE = Path(cohortsync.__file__).parent
 ROOMS = ["errors", "emails", "config", "clock", "ledger", "warehouse", "sources", "lines", "identity", "audience",
          "lexicon", "cohorts", "mtu", "classes", "marginal", "forecast", "events", "staging", "load", "budget",
-         "mixpanel", "access", "pull", "webhook", "mailchimp", "plan", "sync", "charts", "runs", "workspace",
+         "mixpanel", "access", "raw", "pull", "webhook", "mailchimp", "plan", "sync", "charts", "runs", "workspace",
          "sandbox", "rehearsal", "console", "cli"]
 
 

@@ -279,7 +279,7 @@ def test_a_workspace_that_read_before_anything_was_loaded_sees_the_first_load(tm
     assert notebook.cohorts()["cohort"].tolist() == ["vip"]
 
 
-RUN_TABLES = {"runs", "outcome"}  # of the ledger, with times of their own
+RUN_TABLES = {"connections", "runs", "outcome"}  # of the ledger, with times of their own
 NEEDS = {"audience": ["vip"], "cohort_history": ["vip"], "cohort_changes": ["vip"], "events": ["Event 1"],
          "sql": ["from events"]}
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -18,6 +23,14 @@ from cohortsync.config import Settings
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError
 
 FAULTS = "429,429_retry_after,500,502,cut,expired_session"
+WAITING = f"""
+import sys
+from pathlib import Path
+from cohortsync import mixpanel
+client = mixpanel.open_client(mixpanel.Account({ADMIN.username!r}, {ADMIN.secret!r}), {PROJECT_ID!r}, "us", sys.argv[1])
+client.notice = lambda text: print(text, flush=True)
+mixpanel.fetch_profiles(client, Path(sys.argv[2]))
+"""
 
 
 @pytest.fixture
@@ -159,6 +172,14 @@ def test_an_export_that_breaks_off_is_never_taken_for_whole(own: Any) -> None:
         lines(client_of(own), date(2026, 11, 1), date(2026, 11, 20))
 
 
+def test_an_export_zipped_in_several_parts_is_read_to_its_end() -> None:
+    whole = gzip.compress(b"one\n") + gzip.compress(b"two\n")
+    assert b"".join(api._inflated([whole])) == b"one\ntwo\n"
+    assert b"".join(api._inflated(whole[at:at + 1] for at in range(len(whole)))) == b"one\ntwo\n"
+    with pytest.raises(api.Interrupted):
+        list(api._inflated([whole[:-1]]))
+
+
 def test_days_that_have_not_begun_are_told_apart(mixpanel: Any) -> None:
     with pytest.raises(api.TooLate):
         lines(client_of(mixpanel), date(2026, 11, 20), date(2027, 1, 1))
@@ -185,15 +206,53 @@ def test_the_clients_clock_is_the_servers(mixpanel: Any) -> None:
     assert client.server_now().date() == date(2026, 11, 21)
 
 
+def test_the_clock_that_one_client_saw_the_next_begins_with(mixpanel: Any) -> None:
+    api.fetch_cohorts(client_of(mixpanel))
+    assert client_of(mixpanel).server_now().date() == date(2026, 11, 21)
+
+
 def test_an_hour_used_up_by_others_is_waited_for_and_said(own: Any) -> None:
     settle(own, query_per_hour=1)
     said: list[str] = []
-    client = client_of(own, mixpanel_wait_seconds=0.3)
+    client = client_of(own, mixpanel_wait_seconds=0.5)
     client.notice = said.append
     api.fetch_cohorts(client)
-    with pytest.raises(api.RateLimited, match="asked too often"):
+    with pytest.raises(api.HourUsedUp, match="asked too often"):
         api.fetch_cohorts(client)
-    assert "the project's hour is used up" in said[0]
+    assert "others have used up the project's hour" in said[0]
+
+
+def test_an_hour_used_up_by_others_is_gone_on_with_once_it_is_free(own: Any) -> None:
+    settle(own, query_per_hour=1)
+    client = client_of(own)
+    api.fetch_cohorts(client)
+    client.notice = lambda _text: settle(own, query_per_hour=100)
+    assert len(api.fetch_cohorts(client)) == 3
+
+
+def test_an_hour_used_up_here_is_one_clear_error_and_asks_nothing(mixpanel: Any) -> None:
+    client = client_of(mixpanel, mixpanel_queries_per_hour=1, mixpanel_wait_seconds=0, attempts=6)
+    api.fetch_cohorts(client)
+    with pytest.raises(api.OverBudget, match="allows 1 queries an hour and the next is free at"):
+        api.fetch_cohorts(client)
+    assert client.made["query"] == 1
+
+
+def test_whoever_waits_for_pages_can_be_interrupted(own: Any, tmp_path: Path) -> None:
+    settle(own, page_size=200, count_pages=1, query_per_hour=1)
+    with subprocess.Popen([sys.executable, "-c", WAITING, own.mixpanel_url, str(tmp_path / "profiles.ndjson")],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "COHORTSYNC_BACKOFF_MAX_SECONDS": "300"}) as waiting:
+        assert waiting.stdout and "others have used up" in waiting.stdout.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in waiting.communicate(timeout=20)[1]
+
+
+def test_too_many_at_once_is_not_an_hour_used_up() -> None:
+    text = "Query rate limit exceeded for project_id: 1. 5/5 queries running concurrently and {}/60 queries running " \
+           "in the last hour."
+    assert isinstance(api.refusal(429, json.dumps({"error": text.format(60)})), api.RateLimited)
+    assert isinstance(api.refusal(429, json.dumps({"error": text.format(61)})), api.HourUsedUp)
 
 
 def test_the_error_of_a_web_server_is_read_as_text() -> None:

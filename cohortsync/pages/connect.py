@@ -1,9 +1,9 @@
-"""Connect: the project, its files, and the Mailchimp account a sync would write to."""
+"""Connect: the Mixpanel project, its files, and the Mailchimp account a sync would write to."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -13,15 +13,9 @@ import streamlit as st
 import cohortsync as cs
 from cohortsync.errors import BadInput
 from cohortsync.load import LoadReport
-from cohortsync.pages import frame
+from cohortsync.pages import accounts, frame
 from cohortsync.sources import Progress
 
-ID_MERGES = {"simplified": "Most newer projects.", "original": "Most projects made before 2023."}
-NEW_CONTACTS = {
-    "subscribed": "They get your campaigns at once. Choose this only if they agreed to be mailed.",
-    "pending": "Mailchimp asks them by mail first; they get campaigns once they say yes.",
-    "transactional": "They are kept in the audience and get no campaigns: nobody said yes.",
-}
 EVENT_TIMES = {"auto": "find out", "utc": "UTC", "local": "clocks of the time zone (projects made before 2023)"}
 NEW_PROJECT = {"project_id": "local", "timezone": "UTC", "id_merge": "simplified", "event_times": "auto"}
 KINDS = {"events": "Events (raw export)", "profiles": "Profiles (engage pages, NDJSON or CSV)",
@@ -29,15 +23,28 @@ KINDS = {"events": "Events (raw export)", "profiles": "Profiles (engage pages, N
 
 
 def show_project(workspace: cs.Workspace) -> None:
-    st.subheader("1 · Project")
-    project = workspace.project
-    if project:
-        with st.expander("Change the time zone, the ID merge or what times are"):
-            _project_form(workspace, project)
-        with st.expander("Add another project"):
-            _project_form(workspace, None)
-    else:
-        st.info("Start here: copy two settings from Mixpanel's Project Settings.", icon=":material/arrow_forward:")
+    st.subheader("1 · Mixpanel project")
+    if not (project := workspace.project):
+        _start(workspace)
+        return
+    accounts.show_mixpanel(workspace)
+    with st.expander("Connect another project or account" if workspace.mixpanel_connection else "Connect to Mixpanel"):
+        accounts.mixpanel_form(workspace)
+    with st.expander("Change the time zone, the ID merge or what times are"):
+        _project_form(workspace, project)
+    with st.expander("Add another project, from files"):
+        _project_form(workspace, None)
+
+
+def _start(workspace: cs.Workspace) -> None:
+    """The two ways to begin: with an account that looks the project up, or without one."""
+    st.info("Start here: connect the project, or copy two settings from Mixpanel's Project Settings and load files.",
+            icon=":material/arrow_forward:")
+    accounts.tell_refusal("Mixpanel")
+    by_account, by_files = st.tabs(["Connect to Mixpanel", "Load files"])
+    with by_account:
+        accounts.mixpanel_form(workspace)
+    with by_files:
         _project_form(workspace, NEW_PROJECT)
 
 
@@ -50,8 +57,9 @@ def _project_form(workspace: cs.Workspace, project: dict[str, Any] | None) -> No
             "Project id", help="Mixpanel's project id, or a name of yours.").strip()
         timezone = st.selectbox("Time zone", zones, index=zones.index(now["timezone"]),
                                 help="Months and days are counted in this zone.")
-        id_merge = st.radio("ID merge", list(ID_MERGES), captions=list(ID_MERGES.values()),
-                            index=list(ID_MERGES).index(now["id_merge"]))
+        merges = accounts.ID_MERGES
+        id_merge = st.radio("ID merge", list(merges), captions=list(merges.values()),
+                            index=list(merges).index(now["id_merge"]))
         event_times = st.selectbox("Times of events", list(EVENT_TIMES), format_func=EVENT_TIMES.__getitem__,
                                    index=list(EVENT_TIMES).index(now["event_times"]))
         if st.form_submit_button("Save the project" if project else "Add the project", type="primary"):
@@ -72,7 +80,7 @@ def _save(workspace: cs.Workspace, project_id: str, new: bool, *settings: str) -
 def show_data(workspace: cs.Workspace) -> None:
     st.subheader("2 · Mixpanel data")
     if not workspace.project:
-        st.caption("Save the project first.")
+        st.caption("Connect or save the project first.")
         return
     this = workspace.project["project_id"]
     if report := frame.finished(f"load {this}"):
@@ -159,66 +167,7 @@ def _without(text: str, *parts: str) -> str:
     return text
 
 
-def show_mailchimp(workspace: cs.Workspace) -> None:
-    st.subheader("3 · Mailchimp")
-    connection = workspace.connection
-    if refusal := st.session_state.pop("refusal", None):
-        st.error(frame.plain(refusal), icon=":material/error:")
-    if connection:
-        _show_connection(connection)
-        if st.button("Check again", icon=":material/refresh:"):
-            _ask(workspace.check_mailchimp)
-    with st.expander("Connect another account" if connection else "Connect an account", expanded=not connection):
-        _connect_form(workspace)
-
-
-def _show_connection(connection: dict[str, Any]) -> None:
-    well = connection["status"] == "Connected"
-    st.badge(connection["status"], icon=":material/check:" if well else ":material/warning:",
-             color="green" if well else "orange")
-    if connection["reason"]:
-        st.warning(frame.plain(connection["reason"]), icon=":material/warning:")
-    st.markdown(f"**{frame.plain(connection['account_name'])}** at {frame.plain(connection['host'])} · your role: "
-                f"{frame.plain(connection['role'])} · new contacts become **{connection['new_contacts']}** · "
-                f"last check {frame.ago(connection['checked_at'])}")
-    if st.session_state.get("audiences_of") == (connection["host"], connection["account_id"]):
-        listed = st.session_state["audiences"]
-        st.dataframe({"Audience": list(listed.values()), "Id": list(listed)}, hide_index=True)
-
-
-def _connect_form(workspace: cs.Workspace) -> None:
-    """The key's field gets a new name once it was used, so that Streamlit forgets what stood in it."""
-    turn = st.session_state.get("keys_used", 0)
-    with st.form("mailchimp", clear_on_submit=True):
-        key = st.text_input("API key", type="password", key=f"api_key-{turn}", autocomplete="off",
-                            help="In Mailchimp: Profile, Extras, API keys. It is kept in the system keyring, or in a "
-                                 "file only you can read, and never shown again.")
-        status = st.radio("People who are new to the audience become", list(NEW_CONTACTS), index=None,
-                          captions=list(NEW_CONTACTS.values()))
-        local = st.text_input("Local address, for a rehearsal", placeholder="http://127.0.0.1:8018",
-                              help="Where a local Mailchimp listens. Leave it empty for a real account.")
-        if st.form_submit_button("Connect", type="primary"):
-            st.session_state["keys_used"] = turn + 1
-            _ask(lambda: workspace.connect_mailchimp(key, _chosen(status), local.strip() or None))
-
-
-def _chosen(status: str | None) -> str:
-    if status is None:
-        raise BadInput("Choose what people who are new to the audience become, and enter the key again.")
-    return status
-
-
-def _ask(question: Callable[[], dict[str, Any]]) -> None:
-    """Ask Mailchimp; keep its audiences, or why it said no, for the page as it looks afterwards."""
-    try:
-        with st.spinner("Asking Mailchimp. If it does not answer, this takes a minute."):
-            frame.remember_audiences(question())
-    except cs.CohortsyncError as error:
-        st.session_state["refusal"] = str(error)
-    st.rerun()
-
-
-workspace = frame.start("Connect", "Three steps: say what the project is, load its files, connect Mailchimp.")
+workspace = frame.start("Connect", "Three steps: the Mixpanel project, its data, and Mailchimp.")
 show_project(workspace)
 show_data(workspace)
-show_mailchimp(workspace)
+accounts.show_mailchimp(workspace)

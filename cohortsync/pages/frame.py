@@ -34,7 +34,7 @@ def start(title: str, explanation: str) -> cs.Workspace:
     with told():
         workspace = _project_chosen(cs.open())
         _sidebar(workspace.project, workspace.as_of)
-        _banner(workspace.connection)
+        _banner(workspace.connection, workspace.mixpanel_connection)
     return workspace
 
 
@@ -74,11 +74,13 @@ def _sidebar(project: dict[str, Any] | None, as_of: datetime | None) -> None:
         st.sidebar.caption(f"Data as of {as_of:%Y-%m-%d %H:%M} UTC")
 
 
-def _banner(connection: dict[str, Any] | None) -> None:
+def _banner(connection: dict[str, Any] | None, source: dict[str, Any] | None) -> None:
+    """Where a sync would go, and whether anything on the way there stands in need of a person."""
     if not connection:
         st.info("**Not connected** to Mailchimp yet. Cohorts and MTU work without it.", icon=":material/link_off:")
         return
-    ails = "" if connection["status"] == "Connected" else f" · **{plain(connection['status'])}**, see Connect"
+    ailing = [side["status"] for side in (connection, source) if side and side["status"] != "Connected"]
+    ails = f" · **{plain(ailing[0])}**, see Connect" if ailing else ""
     name = plain(connection["account_name"])
     if connection["rehearsal"]:
         st.warning(f"**LOCAL REHEARSAL** · {name} · a Mailchimp on this machine with nobody real in it: no mail is "
