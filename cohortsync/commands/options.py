@@ -1,0 +1,69 @@
+"""What commands share: options, and the workspace that they are for."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from cohortsync.errors import BadInput
+from cohortsync.workspace import Workspace
+
+AssumeAdmin = Annotated[bool, typer.Option("--assume-admin", help=(
+    "Vouch that you are an admin or owner of the Mixpanel project; said once, where it cannot be looked up."))]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table.")]
+CohortName = Annotated[str, typer.Argument(help="The cohort's name; cohortsync cohorts lists them.")]
+Events = Annotated[list[Path] | None, typer.Option(help="A file of raw events: NDJSON, JSON, CSV or Parquet. "
+                                                        "Name as many as there are.")]
+Profiles = Annotated[list[Path] | None, typer.Option(help="A file of profiles: engage pages, NDJSON, CSV or Parquet.")]
+Mappings = Annotated[list[Path] | None, typer.Option("--id-mappings", help="The warehouse's mp_identity_mappings_data: "
+                                                     "NDJSON, CSV or Parquet. Replaces what was there.")]
+Cohorts = Annotated[list[str] | None, typer.Option("--cohort", metavar="NAME=FILE",
+                                                   help="A cohort's members: engage pages, CSV or a list of ids.")]
+IdMerge = Literal["simplified", "original"]
+
+
+class ManyFiles(TyperCommand):
+    """Takes ``--events A B C``, as a shell writes ``--events *.gz``, for ``--events A --events B --events C``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option = ""
+        for place, word in enumerate(args):
+            if word.startswith("-"):
+                option = word if word in ("--events", "--profiles", "--id-mappings", "--cohort") else ""
+            elif option and args[place - 1] != option:
+                spread.append(option)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+def opened(ctx: typer.Context) -> Workspace:
+    return Workspace.at(*ctx.obj)
+
+
+def services(workspace: Workspace) -> AbstractContextManager[Any]:
+    """The local Mailchimp that the workspace keeps, for as long as a command needs it."""
+    from cohortsync import rehearsal
+
+    kept = rehearses(workspace) and (workspace.home / "sandbox").exists()
+    return rehearsal.local_mailchimp(workspace) if kept else nullcontext()
+
+
+def rehearses(workspace: Workspace) -> bool:
+    return bool(workspace.connection and workspace.connection["rehearsal"])
+
+
+def pairs(cohorts: list[str] | None) -> dict[str, Path]:
+    pairs: dict[str, Path] = {}
+    for pair in cohorts or []:
+        name, equals, file = pair.partition("=")
+        if not (equals and name and file):
+            raise BadInput(f"--cohort takes NAME=FILE, not {pair!r}.")
+        if name in pairs:
+            raise BadInput(f"--cohort names {name!r} twice; one file holds all members of a cohort.")
+        pairs[name] = Path(file)
+    return pairs
