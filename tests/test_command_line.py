@@ -6,24 +6,35 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from conftest import OWNER_KEY, REVOKED_KEY, VIEWER_KEY
 from typer.testing import CliRunner
 
 import cohortsync as cs
 from cohortsync import cli
+from cohortsync.commands import syncs
 from cohortsync.errors import BadInput
 
 COHORT = ["project_id", "cohort", "size", "exportable"]
 MTU = ["project_id", "month", "mtu", "mtu_without_exemption", "mtu_engagement_counted", "exempt_users", "events",
        "guardrail", "billable", "complete"]
 RECEIPT = ["run_id", "status", "added", "kept", "removed", "refused", "requests", "accounted"]
-COMMANDS = ["init", "projects", "load", "cohorts", "audience", "mtu", "quarantine", "connect", "connect mailchimp",
-            "connect mixpanel", "connections", "sync", "runs", "sandbox", "app", "notebooks", "demo"]
+
+
+def commands_of(group: Any, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        yield before + name
+        if hasattr(command, "commands"):
+            yield from commands_of(command, f"{before}{name} ")
+
+
+COMMANDS = list(commands_of(typer.main.get_command(cli.cli)))
 
 
 def cohortsync(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,11 +130,6 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Usage:" in shown.output
 
 
-def test_the_commands_above_are_all_there_are() -> None:
-    assert {c.name or c.callback.__name__ for c in cli.cli.registered_commands} | {"connect"} == {
-        c for c in COMMANDS if " " not in c}
-
-
 # connecting and syncing
 
 def test_the_key_is_kept_in_one_private_file_and_said_nowhere(workspace: cs.Workspace, mailchimp: Any) -> None:
@@ -181,7 +187,7 @@ def test_a_script_does_not_write_to_a_real_audience_unless_it_says_yes(connected
     plan = connected.plan("trial-ending", audience_id)
     real = replace(plan, target=replace(plan.target, rehearsal=False))
     with pytest.raises(BadInput, match="say --yes"):
-        cli._sync_when_confirmed(connected, real, force=False)
+        syncs._sync_when_confirmed(connected, real, force=False)
     assert connected.plan("trial-ending", audience_id).target.segment_id is None
 
 
