@@ -16,6 +16,7 @@ import pandas as pd
 
 from cohortsync import (
     access,
+    account,
     audience,
     classes,
     clock,
@@ -464,11 +465,11 @@ class Workspace:
     def connect_mailchimp(self, key: str, new_contacts: str, base_url: str | None = None,
                           keep_key: bool = True) -> dict[str, Any]:
         """Check and remember a Mailchimp account; answers the connection with its ``audiences``."""
-        return sync.connect(self.home, key, new_contacts, base_url, keep_key)
+        return account.connect(self.home, key, new_contacts, base_url, keep_key)
 
     def check_mailchimp(self) -> dict[str, Any]:
         """Ask the connected account whether it still answers; the connection with its ``audiences``."""
-        return sync.check_connection(self.home)
+        return account.check_connection(self.home)
 
     def plan(self, cohort: str, audience_id: str, progress: Progress = silent) -> Plan:
         """What a sync would do to each person; reads only."""
