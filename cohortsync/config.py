@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cohortsync.errors import ConfigurationError
 
 KEY_VARIABLE = "MAILCHIMP_API_KEY"
 USERNAME_VARIABLE, SECRET_VARIABLE = "MIXPANEL_USERNAME", "MIXPANEL_SECRET"
+MAILCHIMP_KEY = re.compile(r"\b[0-9a-f]{32}-[a-z]+[0-9]+\b")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -148,3 +150,9 @@ def load_key(home: Path, host: str, variable: str = KEY_VARIABLE) -> str | None:
     store = _keyring()
     kept = store.get_password("cohortsync", _entry(home, host)) if store else None
     return kept or _filed_keys(home).get(host) or os.environ.get(variable)
+
+
+def is_secret(home: Path, text: str) -> bool:
+    """Whether a text has the form of a Mailchimp key, or holds a key or secret of this workspace or the environment."""
+    kept = {*_filed_keys(home).values(), *(os.environ.get(name) for name in (KEY_VARIABLE, SECRET_VARIABLE))}
+    return bool(MAILCHIMP_KEY.search(text)) or any(key in text for key in kept if key)

@@ -1,21 +1,29 @@
 """Notebooks run by papermill: parameters checked first, executed into a file of their own, results read back.
 
 papermill itself takes an unknown parameter with a warning and a wrong type as it comes, and the
-interpreter it starts is whichever the machine calls python3; all three are settled here.
+interpreter it starts is whichever the machine calls python3; all three are settled here. No file of an executed
+notebook holds an address, at any moment: outputs are masked before a cell is first saved.
 Source: https://papermill.readthedocs.io/en/latest/usage-execute.html
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohortsync import config, emails, errors
+import pandas as pd
+
+from cohortsync import config, emails, errors, report
 from cohortsync.errors import BadInput, NotebookError
 from cohortsync.sources import Progress, silent
 
@@ -25,12 +33,61 @@ if TYPE_CHECKING:  # papermill and its kin take half a second to import
 RESULT = "application/vnd.cohortsync.result+json"
 TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 BOOLEANS = {"true": True, "false": False}
+SECRET_NAME = re.compile(r"(?i)secret|passw|token|credential|api_?key")
 TAKES = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+@dataclass(frozen=True)
+class NotebookRun:
+    """One notebook executed into a folder of its own.
+
+    ``folder`` holds ``notebook`` (executed, addresses masked) and ``report`` (HTML); ``result`` is what the notebook
+    handed back by its output of type ``RESULT``, None when it did not.
+    """
+
+    run_id: str
+    name: str
+    folder: Path
+    notebook: Path
+    report: Path
+    result: dict[str, Any] | None
+
+
+def new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def run_notebook(name_or_path: str | Path, parameters: Mapping[str, Any], home: Path,
+                 progress: Progress = silent) -> NotebookRun:
+    """Run a notebook on the workspace ``home`` into ``runs/<run_id>/`` there, and make its HTML report.
+
+    Raises as ``execute_notebook`` does; a notebook that stopped half-way leaves its notebook and its report too.
+    """
+    import nbformat
+
+    source, run_id = find_notebook(name_or_path), new_run_id()
+    check_parameters(source, parameters, home)
+    folder = config.private_folder(home / "runs" / run_id)
+    executed, page = folder / source.name, folder / f"{source.stem}.html"
+    try:
+        found = result(execute_notebook(source, executed, parameters, home, progress))
+    finally:
+        node = nbformat.read(executed, as_version=4)
+        config.write_private(page, report.build_page(node, f"{source.name} · run {run_id}"))
+    if found is not None:
+        config.write_private(folder / "result.json", json.dumps(found, indent=2))
+    return NotebookRun(run_id, source.stem, folder, executed, page, found)
 
 
 def bundled_notebooks() -> list[Path]:
     """The notebooks that ship with cohortsync, in their order."""
     return sorted(config.bundled("notebooks").glob("*.ipynb"))
+
+
+def listed_notebooks() -> pd.DataFrame:
+    """One row per notebook that ships with cohortsync: ``notebook, title, parameters`` (their names)."""
+    rows = [(path.stem, report.title(_read(path)), list(declared_parameters(path))) for path in bundled_notebooks()]
+    return pd.DataFrame(rows, columns=["notebook", "title", "parameters"])
 
 
 def find_notebook(name_or_path: str | Path) -> Path:
@@ -59,17 +116,17 @@ def execute_notebook(name_or_path: str | Path, output: Path, parameters: Mapping
     """Run a notebook on the workspace ``home`` and write it, executed, to ``output`` (readable by its owner only).
 
     ``parameters``: name → value, or the value's text as a command line gives it. Raises BadInput before
-    anything starts when one is unknown or not of its declared type, NotebookError when a cell fails; what was
-    executed until then stays in ``output``, addresses masked.
+    anything starts when one is unknown, not of its declared type, a secret or an address; NotebookError when a cell
+    fails; what was executed until then stays in ``output``, addresses masked.
     """
     source = find_notebook(name_or_path)
-    given = check_parameters(source, parameters)
+    given = check_parameters(source, parameters, home)
     if "home" in declared_parameters(source):
         given = {"home": str(home), **given}
     _prepare(source, output)
     with tempfile.TemporaryDirectory(prefix="cohortsync-") as folder:
         return _execute(source, output, given, kernel_manager_class=_kernel_class(Path(folder), home),
-                        on_cell_executed=_cell_progress(source, progress))
+                        on_cell_executed=_after_cell(source, progress), autosave_cell_every=0)
 
 
 def declared_parameters(notebook: Path) -> dict[str, dict[str, Any]]:
@@ -81,12 +138,21 @@ def declared_parameters(notebook: Path) -> dict[str, dict[str, Any]]:
     return papermill.inspect_notebook(node)
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def parameter_table(notebook: Path) -> pd.DataFrame:
+    """One row per parameter of a notebook: ``parameter, takes, default, help``."""
+    rows = [(row["name"], TAKES.get(row["inferred_type_name"], "anything"), row["default"], row["help"])
+            for row in declared_parameters(notebook).values()]
+    return pd.DataFrame(rows, columns=["parameter", "takes", "default", "help"])
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any], home: Path) -> dict[str, Any]:
     """The parameters, each of the type the notebook declares; raises BadInput with the value and the choices."""
     declared = declared_parameters(notebook)
-    for name in parameters:
+    for name, value in parameters.items():
         if name not in declared:
-            raise BadInput(f"{notebook.name} has no parameter {name!r}. It has: {', '.join(declared) or 'none'}.")
+            raise BadInput(f"{notebook.name} has no parameter {emails.scrub(name)!r}. It has: "
+                           f"{', '.join(declared) or 'none'}.")
+        _refuse_unsafe(name, str(value), home)
     return {name: _typed(name, value, declared[name]["inferred_type_name"]) for name, value in parameters.items()}
 
 
@@ -97,6 +163,16 @@ def result(notebook: NotebookNode) -> dict[str, Any] | None:
             if found := output.get("data", {}).get(RESULT):
                 return dict(found)
     return None
+
+
+def _refuse_unsafe(name: str, text: str, home: Path) -> None:
+    """A parameter stands in the executed notebook, twice, for whoever opens it."""
+    if SECRET_NAME.search(name) or config.is_secret(home, text):
+        raise BadInput(f"The parameter {name} holds a secret, which would stay readable in the executed notebook. Keep "
+                       "it with: cohortsync connect")
+    if emails.ADDRESS.search(text):
+        raise BadInput(f"The parameter {name} holds the address {emails.scrub(text)}, which would stay readable in the "
+                       "executed notebook. Name the person by distinct_id.")
 
 
 def _read(notebook: Path) -> NotebookNode:
@@ -148,7 +224,6 @@ def _execute(source: Path, output: Path, parameters: dict[str, Any], **options: 
         return papermill.execute_notebook(_literal(source), _literal(output), parameters, kernel_name="python3",
                                           language="python", progress_bar=False, **options)
     except papermill.PapermillExecutionError as error:
-        _mask_outputs(output)
         raise NotebookError(
             f"{source.name} stopped in cell [{error.exec_count}]: {_said(error)}\nExecuted until there: {output}",
             getattr(getattr(errors, error.ename, None), "exit_status", 1)) from None
@@ -163,30 +238,26 @@ def _said(error: Any) -> str:
     return message if hasattr(errors, error.ename) else f"{error.ename}: {message}"
 
 
-def _mask_outputs(notebook: Path) -> None:
-    """Mask every address in what a failed notebook shows: a traceback prints whatever it met."""
-    import nbformat
-
-    node = _read(notebook)
-    for cell in node.cells:
-        if "outputs" in cell:
-            cell.outputs = nbformat.from_dict(_masked(cell.outputs))
-    config.write_private(notebook, nbformat.writes(node))
-
-
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return emails.scrub(value)
     if isinstance(value, list):
         return [_masked(item) for item in value]
-    return {key: _masked(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {emails.scrub(key): _masked(item) for key, item in value.items()}
+    return value
 
 
-def _cell_progress(source: Path, progress: Progress) -> Callable[..., None]:
+def _after_cell(source: Path, progress: Progress) -> Callable[..., None]:
+    """What is done when a cell was executed and not yet saved: its outputs masked, and told how far the run is."""
+    import nbformat
+
     cells = len(_read(source).cells)
 
     def executed(cell: NotebookNode, cell_index: int, **_reply: Any) -> None:
-        progress(f"Running {source.stem}", min(cell_index + 1, cells), cells)
+        cell.outputs = nbformat.from_dict(_masked(cell.outputs))
+        done = min(cell_index + 1, cells)
+        progress(f"{source.stem}: cell {done} of {cells}", done, cells)
 
     return executed
 

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 import cohortsync as cs
-from cohortsync import runs
+from cohortsync import config, runs
 from cohortsync.errors import BadInput, NotebookError, UnsafePlan
 from cohortsync.plan import Plan, Target
 
@@ -165,7 +165,7 @@ display({{"{runs.RESULT}": found}}, raw=True)""")
                                      lambda *step: seen.append(step))
     assert runs.result(executed) == {"python": sys.executable, "home": str(tmp_path / "home"), "limit": 7}
     assert (tmp_path / "{out}.ipynb").exists()
-    assert seen[-1] == ("Running mine", 2, 2)
+    assert seen[-1] == ("mine: cell 2 of 2", 2, 2)
 
 
 def test_a_failing_notebook_names_the_cell_and_keeps_its_output_without_addresses(
@@ -177,6 +177,49 @@ def test_a_failing_notebook_names_the_cell_and_keeps_its_output_without_addresse
     assert "maria@harbor.example" not in str(stopped.value) + (tmp_path / "out.ipynb").read_text()
     assert stat.S_IMODE((tmp_path / "out.ipynb").stat().st_mode) == 0o600
     assert capfd.readouterr().err == ""
+
+
+def test_no_file_of_a_run_holds_an_address_at_any_moment(tmp_path: Path) -> None:
+    mine = small_notebook(tmp_path, "limit: int = 1", "print('maria@harbor.' + 'example')",
+                          f"saved = open({str(tmp_path / 'out.ipynb')!r}).read()",
+                          "print('maria@harbor.' + 'example' in saved, 'm•••@h•••.' + 'example' in saved)")
+    executed = runs.execute_notebook(mine, tmp_path / "out.ipynb", {}, tmp_path)
+    assert executed.cells[-1].outputs[0].text == "False True\n"
+    assert "maria@harbor.example" not in (tmp_path / "out.ipynb").read_text()
+
+
+@pytest.mark.parametrize(("parameter", "value", "said"), [
+    ("api_key", "0123", "holds a secret"), ("note", OWNER_KEY, "holds a secret"),
+    ("note", "it is kept-secret-here", "holds a secret"), ("note", "of the environment", "holds a secret"),
+    ("note", "maria@harbor.example", "m•••@h•••.example")])
+def test_a_secret_or_an_address_is_refused_as_a_parameter(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameter: str, value: str, said: str) -> None:
+    config.save_key(tmp_path, "127.0.0.1:8019", "kept-secret")
+    monkeypatch.setenv("MIXPANEL_SECRET", "environment")
+    mine = small_notebook(tmp_path, 'api_key: str = ""\nnote: str = ""')
+    with pytest.raises(BadInput, match=said) as refused:
+        runs.run_notebook(mine, {parameter: value}, tmp_path)
+    assert value not in str(refused.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_leaves_the_notebook_its_report_and_its_result_to_the_owner_alone(
+        workspace: cs.Workspace, tmp_path: Path) -> None:
+    done = runs.run_notebook("mtu_report", {"marked_only": "true"}, workspace.home)
+    left = {path.name for path in done.folder.iterdir()}
+    assert left == {done.notebook.name, done.report.name, "result.json"}
+    assert done.folder == workspace.home / "runs" / done.run_id
+    assert {stat.S_IMODE(path.stat().st_mode) for path in done.folder.iterdir()} == {0o600}
+    assert json.loads((done.folder / "result.json").read_text()) == done.result
+    assert_shows_no_secret(done.report)
+
+
+def test_a_notebook_that_stops_leaves_a_report_of_how_far_it_came(tmp_path: Path) -> None:
+    mine = small_notebook(tmp_path, "limit: int = 1", "print('so far')", "1 / 0", "print('no more')")
+    with pytest.raises(NotebookError, match="ZeroDivisionError"):
+        runs.run_notebook(mine, {}, tmp_path)
+    page = next((tmp_path / "runs").glob("*/mine.html")).read_text()
+    assert "so far" in page and "ZeroDivisionError" in page and "no more" not in page
 
 
 @pytest.mark.parametrize(("parameters", "said"), [
@@ -196,10 +239,10 @@ def test_a_wrong_parameter_is_refused_before_anything_starts(
 def test_an_id_of_digits_stays_text_and_numbers_are_read_as_declared(tmp_path: Path) -> None:
     mine = small_notebook(tmp_path, 'audience: str = ""\nlimit: int = 1\nshare: float = 0.5\nfree = None')
     given = {"audience": "57e1234567", "limit": "12", "share": 1, "free": [1]}
-    assert runs.check_parameters(mine, given) == {**given, "limit": 12}
+    assert runs.check_parameters(mine, given, tmp_path) == {**given, "limit": 12}
     for wrong in ({"limit": "1.5"}, {"limit": True}, {"share": "half"}):
         with pytest.raises(BadInput, match="it takes a"):
-            runs.check_parameters(mine, wrong)
+            runs.check_parameters(mine, wrong, tmp_path)
 
 
 def test_an_unknown_notebook_is_answered_with_those_there_are() -> None:

@@ -1,8 +1,7 @@
-"""The app and the notebooks."""
+"""The app."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,12 +17,3 @@ def open_app(ctx: typer.Context, port: Annotated[int, typer.Option(help="The app
     from cohortsync import rehearsal
 
     rehearsal.app(opened(ctx), port)
-
-
-@app.command()
-def notebooks(copy: Annotated[Path, typer.Option(help="A folder to copy them to.")]) -> None:
-    """Copy the notebooks to a folder of yours, to open and change."""
-    from cohortsync.runs import copy_notebooks
-
-    for path in copy_notebooks(copy):
-        print(path)
