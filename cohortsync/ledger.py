@@ -40,7 +40,7 @@ create table if not exists pulls (
     finished_at text, receipt text not null) strict;
 create table if not exists pulled_days (
     project_id text not null, day text not null, path text not null, events integer not null,
-    pulled_at text not null, over integer not null, loaded integer not null,
+    pulled_at text not null, loaded integer not null,
     primary key (project_id, day)) strict;
 create table if not exists webhook_sessions (
     project_id text not null, cohort_id text not null, session_id text not null, action text not null,
@@ -296,6 +296,12 @@ def name_cohort(home: Path, project_id: str, cohort_id: str, name: str) -> str:
     return cohort
 
 
+def mixpanel_cohorts(home: Path, project_id: str) -> dict[str, str]:
+    """The name here of each cohort of Mixpanel's that was ever pulled or sent, by its id."""
+    rows = _all(home, "select cohort_id, cohort from mixpanel_cohorts where project_id = ?", (project_id,))
+    return {row["cohort_id"]: row["cohort"] for row in rows}
+
+
 def record_assumed_admin(home: Path, project_id: str) -> None:
     """Note that someone vouched for being an admin of the project; the first time stays."""
     with state(home) as con:
@@ -304,7 +310,7 @@ def record_assumed_admin(home: Path, project_id: str) -> None:
 
 
 def pulled_days(home: Path, project_id: str) -> list[dict[str, Any]]:
-    """``day, path, events, pulled_at, over, loaded`` of each day that was pulled; ``pulled_at`` by Mixpanel's clock."""
+    """``day, path, events, pulled_at, loaded`` of each day that was pulled; ``pulled_at`` by Mixpanel's clock."""
     return _all(home, "select * from pulled_days where project_id = ? order by day", (project_id,))
 
 
@@ -312,7 +318,7 @@ def record_pulled_days(home: Path, project_id: str, rows: Iterable[Mapping[str, 
     """Note days whose raw files are on disk; all or none."""
     with state(home) as con, transaction(con):
         con.executemany("insert or replace into pulled_days values (:project_id, :day, :path, :events, :pulled_at, "
-                        ":over, 0)", [{"project_id": project_id, **row} for row in rows])
+                        "0)", [{"project_id": project_id, **row} for row in rows])
 
 
 def record_loaded(home: Path, project_id: str, days: Iterable[str], cohorts: Iterable[Mapping[str, Any]]) -> None:
@@ -328,10 +334,3 @@ def record_loaded(home: Path, project_id: str, days: Iterable[str], cohorts: Ite
 def record_pull(home: Path, row: Mapping[str, Any]) -> None:
     """Write or rewrite one pull; ``receipt`` is a dict."""
     _put(home, "pulls", {**row, "receipt": json.dumps(row["receipt"])})
-
-
-def last_pull(home: Path, project_id: str) -> dict[str, Any] | None:
-    """The latest pull that completed, with its receipt as a dict."""
-    row = _one(home, "select * from pulls where project_id = ? and status = 'completed' order by finished_at desc",
-               (project_id,))
-    return {**row, "receipt": json.loads(row["receipt"])} if row else None

@@ -28,11 +28,13 @@ class Pulled:
     """What a pull knows of its files. ``days``: the file that is all of a day's events, None for a day without any.
 
     It takes the place of what an earlier pull brought of that day, never of files loaded by hand.
-    ``all_profiles``: the files of profiles are all there are; others are gone.
+    ``all_profiles``: the files of profiles are all there are; others are gone. ``members_profiles``: they are all that
+    the members of the cohorts loaded with them have.
     """
 
     days: Mapping[date, Path | None] = field(default_factory=dict)
     all_profiles: bool = False
+    members_profiles: bool = False
 
 
 BY_HAND = Pulled()
@@ -134,6 +136,8 @@ class _Load:
         self._load_profiles(of_kind["profiles"])
         for number, source in of_kind["cohort"]:
             self._load_cohort(number, source)
+        if self.pulled.members_profiles and of_kind["profiles"]:
+            self._drop_profiles_of([source.cohort for source in found if source.kind == "cohort"])
         self._load_mappings(of_kind["mappings"])
         self._load_events(of_kind["events"], emptied)
         self._recompute_cohorts()
@@ -165,6 +169,9 @@ class _Load:
 
     def _is_known(self, source: Source, found: list[Source]) -> bool:
         """Events that were ever loaded, or are a day's latest pull; of the rest what is, file for file, the latest."""
+        if source.kind == "profiles" and self.pulled.members_profiles and not all(
+                self._is_known(other, found) for other in found if other.kind == "cohort"):
+            return False  # they say who of the new members has none
         if source.kind == "events":
             pulled_last = self._pulled_before.get(self.pulled_on.get(source.path))
             return source.sha256 in (self._events_there if pulled_last is None else [pulled_last])
@@ -379,6 +386,13 @@ class _Load:
             self.con.execute("""delete from generation.profiles where project_id = ? and distinct_id not in
                                 (select distinct_id from new_profiles)""", [self.project_id])
         self._check_addresses()
+
+    def _drop_profiles_of(self, cohorts: list[str]) -> None:
+        """Drop the profiles of members for whom none came."""
+        self.con.execute("""delete from generation.profiles where project_id = ? and distinct_id in
+                (select distinct_id from generation.cohort_members where project_id = ? and list_contains(?, cohort))
+            and distinct_id not in (select distinct_id from new_profiles)""",
+                         [self.project_id, self.project_id, cohorts])
 
     def _set_aside_strangers(self, number: int, source: Source) -> None:
         """Quarantine what names nobody, and rows of another kind, which name somebody but say nothing about them."""

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -478,14 +479,19 @@ def build_engage(project_id: str, page: int = 0, session_id: str = "", cohort_id
     return Request("query", "POST", "/engage", {"project_id": project_id}, form, counts=not page or pages_count)
 
 
-def fetch_profiles(client: Client, path: Path, cohort_id: str = "", properties: list[str] | None = None) -> int:
+def fetch_profiles(client: Client, path: Path, cohort_id: str = "", everyone: bool = True,
+                   properties: list[str] | None = None) -> int:
     """Write every page of profiles, or of a cohort's members, to a file, a page a line; how many people those are.
 
-    Read anew when the pages together are not as many as were announced, or Mixpanel has forgotten the query.
+    ``everyone``: the members without a profile too; ``properties``: only these, None for all. Read anew when the pages
+    together are not as many as were announced, or Mixpanel has forgotten the query.
     """
+    path.touch(mode=0o600)
     for _ in range(3):
         try:
-            announced, written = _fetch_pages(client, path, cohort_id, properties)
+            announced, written = _fetch_pages(client, path, partial(
+                build_engage, client.project_id, cohort_id=cohort_id, everyone=everyone, properties=properties,
+                pages_count=client.settings.mixpanel_pages_count))
         except SessionExpired:
             continue
         if announced == written:
@@ -493,12 +499,10 @@ def fetch_profiles(client: Client, path: Path, cohort_id: str = "", properties: 
     raise ApiTransient("The pages of profiles kept changing while they were read. Try again later.")
 
 
-def _fetch_pages(client: Client, path: Path, cohort_id: str, properties: list[str] | None) -> tuple[int, int]:
+def _fetch_pages(client: Client, path: Path, build: Callable[[int, str], Request]) -> tuple[int, int]:
     """How many people were announced, and how many came."""
     def ask(page: int, session_id: str = "") -> tuple[dict[str, Any], bytes]:
-        request = build_engage(client.project_id, page, session_id, cohort_id, True, properties,
-                               client.settings.mixpanel_pages_count)
-        return client.retrying(lambda: _page(client, request))
+        return client.retrying(lambda: _page(client, build(page, session_id)))
 
     first, line = ask(0)
     size, total = max(int(first.get("page_size") or 1000), 1), int(first.get("total") or 0)
@@ -520,16 +524,18 @@ def _fetch_pages(client: Client, path: Path, cohort_id: str, properties: list[st
 
 
 def _page(client: Client, request: Request) -> tuple[dict[str, Any], bytes]:
-    """A page, and the same as a line of a file."""
-    body = client.fetch(request)
+    """A page, and the same as a line of a file; without its session, so that the same people are the same file."""
+    body = client.fetch(request).strip()
     page = parse_body(body)
     if not isinstance(page, dict) or not isinstance(page.get("results"), list):
         raise Interrupted("Mixpanel's page of profiles has no results. Try again later.")
-    return page, (json.dumps(page).encode() if b"\n" in body.strip() else body.strip()) + b"\n"
+    line = json.dumps(page).encode() if b"\n" in body else body
+    session = re.escape(json.dumps(page.get("session_id")).encode())
+    return page, re.sub(rb'"session_id"\s*:\s*' + session, b'"session_id": ""', line, count=1) + b"\n"
 
 
-def fetch_with_profile(client: Client, cohort_id: str) -> int:
-    """How many of a cohort's members have a profile."""
+def fetch_count(client: Client, cohort_id: str = "") -> int:
+    """How many profiles there are in the project, or among a cohort's members."""
     request = build_engage(client.project_id, cohort_id=cohort_id, everyone=False, properties=[])
     return int(client.send(request).get("total") or 0)
 

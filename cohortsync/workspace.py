@@ -32,13 +32,14 @@ from cohortsync import (
     sync,
     warehouse,
 )
+from cohortsync.agenda import PullPlan, Wanted
 from cohortsync.cohorts import Moment
 from cohortsync.errors import ApiFinal, BadInput, StoreError
 from cohortsync.forecast import MonthToDate
 from cohortsync.load import LoadReport
 from cohortsync.mixpanel import Account
 from cohortsync.plan import Plan
-from cohortsync.pull import PullPlan, PullReport
+from cohortsync.pull import PullReport
 from cohortsync.sources import Progress, silent
 from cohortsync.warehouse import Generation
 
@@ -413,14 +414,18 @@ class Workspace:
             "timezone": timezone, "notes": access.notes(found.project_id, timezone, before)}
 
     def plan_pull(self, **wanted: Any) -> PullPlan:
-        """What a pull would ask Mixpanel for. Options: see ``pull.Wanted``."""
-        return pull.plan_pull(self.home, self._project["project_id"], pull.Wanted(**wanted))
+        """What a pull would ask Mixpanel for. Options: see ``agenda.Wanted``."""
+        return pull.plan_pull(self.home, self._project["project_id"], Wanted(**wanted))
 
     @publishing
     def pull(self, progress: Progress = silent, review: Callable[[PullPlan], None] = lambda _plan: None,
              **wanted: Any) -> PullReport:
-        """Fetch cohorts, profiles and events from Mixpanel and load them. Options: see ``pull.pull``."""
-        return pull.pull(self.home, self._project["project_id"], pull.Wanted(**wanted), progress, review)
+        """Fetch cohorts, profiles and events from Mixpanel and load them; options: see ``agenda.Wanted``.
+
+        ``review`` is shown the plan first. ``pull(cohorts=["vip"], events=False)`` refreshes one cohort alone: its
+        members and their profiles.
+        """
+        return pull.pull(self.home, self._project["project_id"], Wanted(**wanted), progress, review)
 
     def connections(self, check: bool = False) -> pd.DataFrame:
         """One row per connection: ``kind, project_id, name, role, region, status, reason, checked_at, …``.

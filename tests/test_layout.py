@@ -10,9 +10,9 @@ import cohortsync
 PACKAGE = Path(cohortsync.__file__).parent
 ROOMS = ["errors", "emails", "config", "clock", "ledger", "warehouse", "sources", "lines", "identity", "audience",
          "lexicon", "cohorts", "mtu", "classes", "marginal", "forecast", "events", "staging", "load", "budget",
-         "mixpanel", "access", "raw", "pull", "webhook", "mailchimp", "account", "lease", "mirror", "plan", "segment",
-         "delivery", "proof", "sync", "charts", "report", "runs", "workspace", "sandbox",
-         "rehearsal", "console", "cli"]
+         "mixpanel", "access", "agenda", "raw", "pull", "webhook", "mailchimp", "account", "lease", "mirror", "plan",
+         "segment", "delivery", "proof", "sync", "charts", "report", "runs", "workspace", "sandbox", "rehearsal",
+         "console", "cli"]
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -122,9 +122,9 @@ def test_cohorts_are_listed_with_the_size_announced(mixpanel: Any) -> None:
 
 def test_members_come_with_and_without_those_who_have_no_profile(mixpanel: Any, tmp_path: Path) -> None:
     client = client_of(mixpanel)
-    assert api.fetch_profiles(client, tmp_path / "members.ndjson", "4411003", []) == 906
+    assert api.fetch_profiles(client, tmp_path / "members.ndjson", "4411003", properties=[]) == 906
     assert len({row["$distinct_id"] for row in people(tmp_path / "members.ndjson")}) == 906
-    assert api.fetch_with_profile(client, "4411003") == 808
+    assert api.fetch_count(client, "4411003") == 808
 
 
 def test_every_page_of_profiles_comes_once_for_one_query_of_the_hour(own: Any, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""What happens on Mixpanel's side of a test: a local Mixpanel, its settings, its data, and the same data as files."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import requests
+from conftest import ADMIN, PROJECT_ID
+
+import cohortsync as cs
+from cohortsync.warehouse import TABLES
+
+NOT_THE_DATA = {"load_id", "file_no", "line", "loaded_at", "as_of", "changed_at", "path", "file"}
+BY_FILE = {"published", "loads", "files", "event_files"}
+
+
+def settle(running: Any, **values: Any) -> None:
+    """Change settings of the local Mixpanel: limits, faults, how it behaves."""
+    requests.post(f"{running.mixpanel_url}/sandbox/settings", json=values, timeout=20).raise_for_status()
+
+
+def change(folder: Path, *statements: str) -> None:
+    """Change what the local Mixpanel holds, as its people and their doings would."""
+    with closing(sqlite3.connect(folder / "mixpanel.sqlite", timeout=30)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def connect(running: Any, home: Path) -> cs.Workspace:
+    """A workspace connected to the local Mixpanel's project."""
+    workspace = cs.open(home)
+    workspace.connect_mixpanel(ADMIN.username, ADMIN.secret, PROJECT_ID, base_url=running.mixpanel_url,
+                               id_merge="simplified")
+    return workspace
+
+
+def load_as_files(running: Any, home: Path, place: Path, first: str, last: str) -> cs.Workspace:
+    """What curl fetches of the project, loaded from files."""
+    def ask(path: str, **form: Any) -> requests.Response:
+        answer = requests.request("POST" if form else "GET", f"{running.mixpanel_url}/api/{path}", data=form,
+                                  auth=(ADMIN.username, ADMIN.secret), timeout=60)
+        answer.raise_for_status()
+        return answer
+
+    (place / "events.ndjson").write_bytes(ask(f"2.0/export?project_id={PROJECT_ID}&from_date={first}&to_date={last}")
+                                          .content)
+    engage = f"query/engage?project_id={PROJECT_ID}"
+    (place / "profiles.json").write_bytes(ask(engage, page=0, page_size=40000).content)
+    cohorts = {}
+    for cohort in ask(f"query/cohorts/list?project_id={PROJECT_ID}").json():
+        cohorts[cohort["name"]] = place / f"{cohort['id']}.json"
+        cohorts[cohort["name"]].write_bytes(
+            ask(engage, page=0, page_size=40000, filter_by_cohort=json.dumps({"id": cohort["id"]})).content)
+    workspace = cs.open(home)
+    workspace.init("America/New_York", "simplified", PROJECT_ID)
+    workspace.load([place / "events.ndjson"], [place / "profiles.json"], cohorts)
+    return workspace
+
+
+def contents(workspace: cs.Workspace) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, sorted; only what tells by which files it came is left out."""
+    found = {}
+    with workspace.connect() as con:
+        for table in ("events", *(name for name in TABLES if name not in BY_FILE)):
+            columns = [name for name in con.sql(f"from {table}").columns if name not in NOT_THE_DATA]
+            found[table] = con.sql(f"select {', '.join(columns)} from {table} order by all").fetchall()
+        found["rows by kind"] = con.sql("select kind, cohort, sum(rows)::bigint from files group by all order by all"
+                                        ).fetchall()
+    return found
+
+
+def differences(one: cs.Workspace, other: cs.Workspace) -> dict[str, pd.DataFrame]:
+    """The tables that differ, with the rows that only one of the two has."""
+    left, right = contents(one), contents(other)
+    return {name: pd.DataFrame([row for row in [*left[name], *right[name]]
+                                if left[name].count(row) != right[name].count(row)][:20])
+            for name in left if left[name] != right[name]}
