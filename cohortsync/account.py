@@ -65,6 +65,17 @@ def check_connection(home: Path) -> dict[str, Any]:
         return {**connection, "audiences": mailchimp.fetch_audiences(client)}
 
 
+def chosen_audience(home: Path, audience_id: str = "") -> str:
+    """The audience asked for, else the account's only one; raises BadInput with the choices."""
+    audiences = {found["audience_id"]: found["name"] for found in check_connection(home)["audiences"]}
+    chosen = audience_id or (next(iter(audiences)) if len(audiences) == 1 else "")
+    if chosen in audiences:
+        return chosen
+    choices = ", ".join(f"{found} ({name})" for found, name in audiences.items())
+    raise BadInput((f"The account has no audience {audience_id!r}. " if audience_id else "No audience is named. ")
+                   + f"Choose one by its id: {choices}.")
+
+
 def _host(url: str) -> str:
     return url.split("/")[2]
 

@@ -18,6 +18,7 @@ from cohortsync.audience import EXPLAINED
 from cohortsync.forecast import MonthToDate
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
+SERIES = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
 INK, GRID = "#767676", "rgba(127, 127, 127, 0.25)"
 WORDS = {
     "add_new": ("new to the audience: added to it", BLUE),
@@ -154,6 +155,43 @@ def month_to_date(found: MonthToDate | None) -> go.Figure:
     figure.update_yaxes(title="tracked users so far", rangemode="tozero", gridcolor=GRID, tickformat=",d",
                         automargin=True)
     return _dress(figure, f"{plain(found.month)} up to {plain(found.through)} beside past months", 420, legend=True)
+
+
+def followup(frame: pd.DataFrame, cohorts: Sequence[str] = (), limit: int = 5) -> go.Figure:
+    """Of those who were sent a mail, the share who opened, clicked, bounced, unsubscribed. Takes ``followup()``.
+
+    ``cohorts``: only these, beside everyone; none: the ``limit`` cohorts who were sent most.
+    """
+    sent = frame[(frame["action"] == "sent") & frame["cohort"].notna()]
+    chosen = list(cohorts or sent.nlargest(limit, "users")["cohort"])[:len(SERIES)]
+    figure = go.Figure()
+    for cohort, colour in zip([*chosen, None], [*SERIES[:len(chosen)], GREY], strict=True):
+        rows = frame[frame["cohort"].isna() if cohort is None else frame["cohort"] == cohort]
+        rows = rows[(rows["action"] != "sent") & rows["share_of_sent"].notna()]
+        if len(rows):
+            figure.add_bar(x=rows["action"].tolist(), y=rows["share_of_sent"].tolist(), marker_color=colour,
+                           name=plain(cohort or "everyone", 32), textposition="outside", cliponaxis=False,
+                           text=[f"{share:.1%}" for share in rows["share_of_sent"]],
+                           hovertext=[f"{users:,} users" for users in rows["users"]],
+                           hovertemplate="%{x}: %{text} (%{hovertext})")
+    if not figure.data:
+        return _empty("No mail of Mailchimp's is among the events, so there is nothing to follow up.")
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(title="share of the users who were sent a mail", rangemode="tozero", gridcolor=GRID,
+                        zerolinecolor=GRID, tickformat=".0%", automargin=True)
+    return _dress(figure, "What the mails led to", 420, legend=True)
+
+
+def funnel(summary: Mapping[str, Any], counts: Mapping[str, int]) -> go.Figure:
+    """From the cohort to the people on its segment. Takes ``audience_summary`` and ``Plan.counts``."""
+    if not (size := summary.get("size", 0)):
+        return _empty("Nobody is in this cohort.")
+    there = counts["add_existing"] + counts["keep"]
+    rows = [("in the cohort", size, GREY), ("can be exported", summary["exportable"], GREEN),
+            ("not refused: on the segment", counts["add_new"] + there, BLUE),
+            ("of these new to the audience", counts["add_new"], BLUE), ("of these in it already", there, BLUE)]
+    return _bars(rows, f"{plain(summary['cohort'], 32)}: from the cohort to Mailchimp", "ids of the cohort", of=size)
 
 
 def plan(counts: Mapping[str, int]) -> go.Figure:

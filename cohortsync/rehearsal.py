@@ -102,15 +102,10 @@ def demo(workspace: Workspace, exports: Exports, say: Any, progress: Progress) -
         for cohort in exports.cohorts:
             say(f"Who of {cohort} can be exported", workspace.audience_summary(cohort))
         say("MTU by month", workspace.mtu())
-        synced = largest(workspace) if exports.cohorts else None
+        synced = workspace.largest_cohort() if exports.cohorts else None
         if synced:
             _sync_one(workspace, url, synced, say, progress)
         say("Notebooks", _run_notebooks(workspace, synced, progress))
-
-
-def largest(workspace: Workspace) -> str:
-    """The cohort with the most exportable users."""
-    return str(workspace.cohorts().sort_values(["exportable", "cohort"], ascending=[False, True])["cohort"].iloc[0])
 
 
 def _sync_one(workspace: Workspace, url: str, cohort: str, say: Any, progress: Progress) -> None:
@@ -126,12 +121,15 @@ def _sync_one(workspace: Workspace, url: str, cohort: str, say: Any, progress: P
 def _run_notebooks(workspace: Workspace, cohort: str | None, progress: Progress) -> list[Path]:
     """The executed notebooks; without a cohort there is only MTU to report."""
     folder = private_folder(workspace.home / "runs" / f"notebooks-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    chosen = {"01_explore_cohort": {"cohort": cohort}, "02_mtu_report": {}, "03_sync_cohort": {"cohort": cohort}}
-    names = list(chosen) if cohort else ["02_mtu_report"]
-    for name in names:
-        parameters = {**chosen[name], "project": workspace.project_id}
+    chosen: dict[str, dict[str, Any]] = {"03_mtu_report": {}}
+    if cohort:
+        named = {"cohort": cohort}
+        chosen = {"01_explore_cohort": named, "02_audience_preview": named, **chosen, "04_sync_cohort": named,
+                  "06_campaign_followup": {}}
+    for name, given in chosen.items():
+        parameters = {**given, "project": workspace.project_id}
         runs.execute_notebook(name, folder / f"{name}.ipynb", parameters, workspace.home, progress)
-    return [folder / f"{name}.ipynb" for name in names]
+    return [folder / f"{name}.ipynb" for name in chosen]
 
 
 def app(workspace: Workspace, port: int) -> None:

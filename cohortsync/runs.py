@@ -91,7 +91,7 @@ def listed_notebooks() -> pd.DataFrame:
 
 
 def find_notebook(name_or_path: str | Path) -> Path:
-    """A notebook by path, or a bundled one by name (``02_mtu_report``, ``mtu_report``). Raises BadInput."""
+    """A notebook by path, or a bundled one by name (``03_mtu_report``, ``mtu_report``). Raises BadInput."""
     for path in bundled_notebooks():
         if str(name_or_path) in (path.name, path.stem, path.stem.partition("_")[2]):
             return path

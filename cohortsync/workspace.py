@@ -22,6 +22,7 @@ from cohortsync import (
     clock,
     cohorts,
     config,
+    followup,
     forecast,
     ledger,
     lexicon,
@@ -222,6 +223,13 @@ class Workspace:
         with self.connect() as con:
             return self._with_as_of(audience.cohorts(con, self._project))
 
+    def largest_cohort(self) -> str:
+        """The cohort with the most exportable users; raises BadInput where none is loaded."""
+        frame = self.cohorts().sort_values(["exportable", "cohort"], ascending=[False, True])
+        if frame.empty:
+            raise BadInput("No cohort is loaded yet. Load one with: cohortsync load --cohort NAME=FILE")
+        return str(frame["cohort"].iloc[0])
+
     @dated
     def audience(self, cohort: str) -> pd.DataFrame:
         """One row per id of a cohort, with the reason why it is exportable or not; addresses masked."""
@@ -352,6 +360,12 @@ class Workspace:
             return forecast.month_to_date(con, self._project["project_id"], **options)
 
     @dated
+    def followup(self, month: str | None = None) -> pd.DataFrame:
+        """One row per cohort and what Mailchimp's mails led to: sent, opened, clicked, … See ``followup.followup``."""
+        with self.connect() as con:
+            return followup.followup(con, self._project["project_id"], month)
+
+    @dated
     def mailchimp_names(self) -> pd.DataFrame:
         """One row per month and page whose names for Mailchimp's events occurred: ``month, page, events``."""
         with self.connect() as con:
@@ -475,6 +489,10 @@ class Workspace:
     def check_mailchimp(self) -> dict[str, Any]:
         """Ask the connected account whether it still answers; the connection with its ``audiences``."""
         return account.check_connection(self.home)
+
+    def chosen_audience(self, audience_id: str = "") -> str:
+        """The id of the audience asked for, else of the account's only one; raises BadInput with the choices."""
+        return account.chosen_audience(self.home, audience_id)
 
     def plan(self, cohort: str, audience_id: str, progress: Progress = silent) -> Plan:
         """What a sync would do to each person; reads only."""

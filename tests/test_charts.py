@@ -30,6 +30,11 @@ def test_reasons_go_from_the_cohorts_size_through_exportable_to_each_reason() ->
     assert figure.data[0].text[1] == "6 (60.0%)"
 
 
+def test_the_funnel_goes_from_the_cohort_to_those_on_the_segment() -> None:
+    counts = {"add_new": 2, "add_existing": 1, "keep": 1, "refuse": 2, "remove": 7}
+    assert list(charts.funnel(SUMMARY, counts).data[0].x) == [10, 6, 4, 2, 2]
+
+
 def test_cohort_sizes_are_split_into_exportable_and_not_the_largest_first() -> None:
     figure = charts.cohort_sizes(pd.DataFrame({"cohort": ["a", "b"], "size": [5, 9], "exportable": [5, 2]}))
     assert list(figure.layout.yaxis.ticktext) == ["b", "a"]

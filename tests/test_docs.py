@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from test_layout import ROOMS
 
 import cohortsync as cs
 from cohortsync import cli, errors, ledger, runs, warehouse
@@ -110,10 +109,6 @@ def test_the_settings_are_the_ones_there_are() -> None:
     assert table_of("README.md", "variable | default | what it does") == settings
 
 
-def test_the_rooms_are_the_ones_there_are_in_their_order() -> None:
-    assert table_of("README.md", "room | does") == ROOMS
-
-
 def test_the_exit_statuses_are_those_of_the_errors() -> None:
     text = read("docs/scheduling.md")
     for error in (errors.BadInput, errors.ConfigurationError, errors.StoreError, errors.UnsafePlan,
@@ -122,7 +117,7 @@ def test_the_exit_statuses_are_those_of_the_errors() -> None:
 
 
 def test_the_notebooks_parameters_are_the_declared_ones() -> None:
-    text = read("docs/scheduling.md")
+    text = read("docs/notebooks.md")
     for notebook in runs.bundled_notebooks():
         row = re.search(rf"^\| `{notebook.stem}` \| (.+) \|$", text, re.MULTILINE)
         assert row

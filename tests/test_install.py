@@ -21,8 +21,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MINUTE = 60
-BUNDLED = ["app.py", ".streamlit/config.toml", "notebooks/01_explore_cohort.ipynb", "notebooks/02_mtu_report.ipynb",
-           "notebooks/03_sync_cohort.ipynb", "data/sample/profiles.ndjson.gz", "data/sample/mailchimp_members.ndjson"]
+BUNDLED = ["app.py", ".streamlit/config.toml", "notebooks/01_explore_cohort.ipynb", "notebooks/04_sync_cohort.ipynb",
+           "notebooks/06_campaign_followup.ipynb", "data/sample/profiles.ndjson.gz",
+           "data/sample/mailchimp_members.ndjson"]
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import cohortsync
 
 PACKAGE = Path(cohortsync.__file__).parent
-ROOMS = ["errors", "emails", "config", "clock", "ledger", "warehouse", "sources", "lines", "identity", "audience",
-         "lexicon", "cohorts", "mtu", "classes", "marginal", "forecast", "events", "staging", "load", "budget",
-         "mixpanel", "access", "agenda", "raw", "pull", "webhook", "mailchimp", "account", "lease", "mirror", "plan",
-         "segment", "delivery", "proof", "sync", "charts", "report", "runs", "workspace", "sandbox", "rehearsal",
-         "console", "cli"]
+README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+ROOMS = re.findall(r"^\| `(\w+)` \|", README.split("| room | does |")[1].split("\n\n")[0], re.MULTILINE)
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -123,7 +123,7 @@ def test_the_sync_notebook_writes_nothing_unless_told_to(connected: cs.Workspace
 
 def test_the_sync_notebook_with_dry_run_off_syncs_and_proves_it(connected: cs.Workspace, tmp_path: Path) -> None:
     parameters = {"cohort": "power-users", "dry_run": False}
-    executed = runs.execute_notebook("03_sync_cohort", tmp_path / "out.ipynb", parameters, connected.home)
+    executed = runs.execute_notebook("04_sync_cohort", tmp_path / "out.ipynb", parameters, connected.home)
     receipt = runs.result(executed)
     assert receipt is not None
     assert receipt["status"] == "completed"
@@ -136,16 +136,43 @@ def test_the_sync_notebook_with_dry_run_off_syncs_and_proves_it(connected: cs.Wo
 @pytest.mark.parametrize("confirm", ["", "newsletter"])
 def test_the_sync_notebook_asks_for_the_audiences_name_before_it_writes_to_a_real_account(confirm: str) -> None:
     target = Target("a1", "Harbor", "l1", "Newsletter", rehearsal=False, segment_id=None, segment_name="mixpanel_x")
-    cell = next(cell for cell in nbformat.read(NOTEBOOKS[2], as_version=4).cells if cell.id == "sync")
+    notebook = nbformat.read(runs.find_notebook("sync_cohort"), as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.id == "sync")
     plan = Plan("local", "x", 0, target, "subscribed", None, {})  # type: ignore[arg-type]
     with pytest.raises(UnsafePlan, match="set confirm to the audience's name: Newsletter"):
         exec(cell.source, {"dry_run": False, "confirm": confirm, "plan": plan, "cs": cs})
 
 
-def test_a_notebook_on_an_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
-    with pytest.raises(NotebookError, match="cohortsync init") as stopped:
-        runs.execute_notebook("02_mtu_report", tmp_path / "out.ipynb", {}, tmp_path)
+def test_the_preview_says_what_mailchimp_will_do_with_each_and_writes_nothing(
+        connected: cs.Workspace, tmp_path: Path) -> None:
+    executed = runs.execute_notebook("audience_preview", tmp_path / "out.ipynb", {}, connected.home)
+    plan = connected.plan(connected.largest_cohort(), connected.chosen_audience())
+    assert runs.result(executed) == {"cohort": plan.cohort, "size": plan.size, "excluded": plan.excluded,
+                                     "people": plan.counts}
+    assert plan.counts["add_new"] > 0
+    assert len(outputs(executed, PLOTLY)) == 2
+    assert_shows_no_secret(tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize(("asked", "cohorts"), [({}, 4), ({"cohort": "power-users", "month": "2026-10"}, 2)])
+def test_the_followup_hands_back_what_the_mails_led_to(
+        workspace: cs.Workspace, tmp_path: Path, asked: dict[str, str], cohorts: int) -> None:
+    executed = runs.execute_notebook("campaign_followup", tmp_path / "out.ipynb", asked, workspace.home)
+    found = runs.result(executed)
+    assert found is not None
+    table = workspace.followup(asked.get("month"))
+    assert len(found["rows"]) == cohorts * 5
+    assert found["rows"][-5:] == table.tail(5).drop(columns="project_id").assign(cohort=None).to_dict("records")
+    assert len(outputs(executed, PLOTLY)) == 1
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_on_an_empty_workspace_says_what_to_do_first(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match="cohortsync (init|connect)") as stopped:
+        runs.execute_notebook(path, tmp_path / "out.ipynb", {}, tmp_path)
     assert stopped.value.exit_status == 2
+    shown = runs._read(tmp_path / "out.ipynb")
+    assert "Traceback" not in str(outputs(shown, "text/plain")) + nbformat.writes(shown)
 
 
 # running any notebook
@@ -231,7 +258,7 @@ def test_a_notebook_that_stops_leaves_a_report_of_how_far_it_came(tmp_path: Path
 def test_a_wrong_parameter_is_refused_before_anything_starts(
         tmp_path: Path, parameters: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput) as refused:
-        runs.execute_notebook("03_sync_cohort", tmp_path / "out.ipynb", parameters, tmp_path)
+        runs.execute_notebook("04_sync_cohort", tmp_path / "out.ipynb", parameters, tmp_path)
     assert said in str(refused.value)
     assert not (tmp_path / "out.ipynb").exists()
 
@@ -246,7 +273,7 @@ def test_an_id_of_digits_stays_text_and_numbers_are_read_as_declared(tmp_path: P
 
 
 def test_an_unknown_notebook_is_answered_with_those_there_are() -> None:
-    with pytest.raises(BadInput, match="01_explore_cohort, 02_mtu_report, 03_sync_cohort"):
+    with pytest.raises(BadInput, match="01_explore_cohort, 02_audience_preview, 03_mtu_report"):
         runs.find_notebook("04_more")
 
 
@@ -268,7 +295,7 @@ def test_copies_to_work_on_never_overwrite_anything(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in copies] == [path.read_bytes() for path in NOTEBOOKS]
     copies[0].unlink()
     copies[1].write_text("mine")
-    with pytest.raises(BadInput, match="02_mtu_report.ipynb"):
+    with pytest.raises(BadInput, match="03_mtu_report.ipynb"):
         runs.copy_notebooks(tmp_path / "work")
     assert copies[1].read_text() == "mine"
     assert not copies[0].exists()

@@ -32,7 +32,7 @@ def sync(ctx: typer.Context, name: CohortName,
         workspace.assume_admin()
     show = (lambda _plan: None) if as_json else show_plan
     with services(workspace), console.progress() as step:
-        audience_id = audience_id or _only_audience(workspace)
+        audience_id = workspace.chosen_audience(audience_id or "")
         if dry_run or yes or rehearses(workspace):
             receipt = workspace.sync(name, audience_id, dry_run=dry_run, force=force, progress=step, review=show)
         else:
@@ -45,14 +45,6 @@ def sync(ctx: typer.Context, name: CohortName,
     if receipt["status"] not in ("planned", "completed"):
         raise CohortsyncError("Not everyone of the cohort could be accounted for. Run the sync again; "
                               f"cohortsync runs {receipt['run_id']} shows who is unproven.")
-
-
-def _only_audience(workspace: Workspace) -> str:
-    audiences = workspace.check_mailchimp()["audiences"]
-    if len(audiences) == 1:
-        return str(audiences[0]["audience_id"])
-    names = ", ".join(f"{a['audience_id']} ({a['name']})" for a in audiences)
-    raise BadInput(f"The account has several audiences: {names}. Name one with --audience ID.")
 
 
 def _sync_when_confirmed(workspace: Workspace, plan: Plan, force: bool) -> dict[str, Any]:
