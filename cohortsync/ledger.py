@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,15 +20,18 @@ from typing import Any
 from cohortsync.errors import StoreError
 
 DISK_ERRORS = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
-VERSION = 3
+# A new table or column is written into SCHEMA, a column with its default, and that is all: a file made before is
+# brought to what SCHEMA says when its workspace is opened, see ``migration``. VERSION rises once a release.
+VERSION = 4
 SCHEMA = """
 create table if not exists workspace (
-    version integer not null, generation integer not null, salt text not null) strict;
+    version integer not null, generation integer not null, salt text not null,
+    format integer not null default 0) strict;
 create table if not exists projects (
-    project_id text primary key, timezone text not null, id_merge text not null, event_times text not null,
-    created_at text not null, admin_assumed_at text) strict;
+    project_id text primary key, timezone text not null, id_merge text not null,
+    event_times text not null default 'auto', created_at text not null, admin_assumed_at text) strict;
 create table if not exists connections (
-    kind text not null, project_id text not null, account_id text not null, account_name text not null,
+    kind text not null, project_id text not null default '', account_id text not null, account_name text not null,
     role text not null, host text not null, base_url text not null, rehearsal integer not null,
     new_contacts text not null, status text not null, reason text not null, checked_at text not null,
     primary key (kind, project_id)) strict;
@@ -67,6 +71,11 @@ create table if not exists rejects (
 """
 
 
+def fingerprint(text: str) -> int:
+    """A number that is another one when the text is: what a file was made by is told by it."""
+    return zlib.crc32(text.encode()) >> 1  # as many bits as SQLite keeps of it
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -74,15 +83,22 @@ def now() -> str:
 @contextmanager
 def state(home: Path) -> Iterator[sqlite3.Connection]:
     """The open state file, made on first use; rows answer by column name. On a read-only disk it can be read."""
+    with state_file(home) as con:
+        if not con.execute("select 1 from sqlite_master where name = 'workspace'").fetchone():
+            _create(con)
+        _same_version(con)
+        yield con
+
+
+@contextmanager
+def state_file(home: Path) -> Iterator[sqlite3.Connection]:
+    """The state file as it is, of whatever version, or empty."""
     con = None
     try:
         con = _opened(home / "state.sqlite")
         con.row_factory = sqlite3.Row
         for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
             con.execute(f"pragma {pragma}")
-        if not con.execute("select 1 from sqlite_master where name = 'workspace'").fetchone():
-            _create(con)
-        _same_version(con)
         yield con
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in DISK_ERRORS:
@@ -107,15 +123,16 @@ def _create(con: sqlite3.Connection) -> None:
     with transaction(con):
         for statement in SCHEMA.split(";"):
             con.execute(statement)
-        con.execute("insert into workspace select ?, 0, ? where not exists (select 1 from workspace)",
-                    (VERSION, secrets.token_hex(16)))
+        con.execute("insert into workspace (version, generation, salt) select ?, 0, ? "
+                    "where not exists (select 1 from workspace)", (VERSION, secrets.token_hex(16)))
+        con.execute(f"pragma user_version = {fingerprint(SCHEMA)}")
 
 
 def _same_version(con: sqlite3.Connection) -> None:
     version = con.execute("select version from workspace").fetchone()["version"]
     if version != VERSION:
-        raise StoreError(f"This workspace was made by another version of cohortsync (its format is {version}, this one "
-                         f"reads {VERSION}). Load its files into a new one, named with --home DIR.")
+        raise StoreError(f"The workspace's format is {version}, and this cohortsync reads {VERSION}. A newer one needs "
+                         "a newer cohortsync; an older one is brought up to date when it is opened.")
 
 
 @contextmanager
@@ -160,13 +177,15 @@ def in_force(home: Path) -> tuple[int, list[dict[str, Any]]]:
         return number, [dict(row) for row in con.execute("select * from projects order by project_id")]
 
 
-def publish_generation(home: Path, new: int, base: int, settings: Mapping[str, str]) -> bool:
+def publish_generation(home: Path, new: int, base: int, settings: Mapping[str, str], form: int) -> bool:
     """Put a generation in force if ``base`` still is, with the project's settings it was reckoned by.
 
-    One commit, so readers see old or new. ``settings``: ``project_id, timezone, id_merge, event_times``.
+    One commit, so readers see old or new. ``settings``: ``project_id, timezone, id_merge, event_times``; ``form``:
+    the fingerprint of its schema.
     """
     with state(home) as con, transaction(con):
-        done = con.execute("update workspace set generation = ? where generation = ?", (new, base)).rowcount == 1
+        done = con.execute("update workspace set generation = ?, format = ? where generation = ?",
+                           (new, form, base)).rowcount == 1
         if done:
             con.execute("update projects set timezone = :timezone, id_merge = :id_merge, event_times = :event_times "
                         "where project_id = :project_id", dict(settings))

@@ -91,7 +91,12 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
 def rebuild(home: Path, project_id: str, **settings: str) -> None:
     """Give a project another time zone, ID merge or reading of times, and reckon everything derived anew by it."""
     with drafting(home, project_id, **settings) as draft:
-        _Load(draft, silent).rebuild()
+        reckon(draft)
+
+
+def reckon(draft: Draft, progress: Progress = silent) -> None:
+    """Reckon everything that follows from the events of the draft's project anew."""
+    _Load(draft, progress).rebuild()
 
 
 def _inspect_all(named: list[tuple[str, Path, str]], progress: Progress) -> list[Source]:
@@ -227,7 +232,7 @@ class _Load:
             new, gone = events.supersede(self.draft, self.project_id)
             self._report_events()
             events.add_files(self.con, self.project_id, paths)
-            self._note_lags()
+            events.note_lags(self.con)
             self.progress("Counting events", 0, 1)
             events.count(self.con, self._reckoned(), new, gone)
             events.record_superseded(self.con, self.project_id)
@@ -268,13 +273,6 @@ class _Load:
         self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
             where insert_id is null and day in (select day from candidates group by day
                 having min((load_id, file_no)) <> max((load_id, file_no)))""")
-
-    def _note_lags(self) -> None:
-        """Keep by how long after their time events were processed, within a day: it betrays local times."""
-        self.con.execute("""insert into generation.lags
-            select project_id, load_id, day,
-                   round((processed_ms / 1000 - time_s) / 900)::bigint * 900 as lag_s, count(*)
-            from staged where processed_ms > 0 and not imported group by all having abs(lag_s) < 86400""")
 
     def _reckoned(self) -> dict[str, Any]:
         """The project, with what its events' times were found to be where that was left to be found."""

@@ -103,7 +103,7 @@ def _make_private(path: str, flags: int) -> int:
 
 
 @contextmanager
-def _held(path: Path, flags: portalocker.LockFlags) -> Iterator[bool]:
+def locking(path: Path, flags: portalocker.LockFlags = portalocker.LockFlags.EXCLUSIVE) -> Iterator[bool]:
     """Hold an OS lock on a file; False when someone else holds it. The kernel frees it with the process.
 
     A process that is forked off meanwhile neither keeps the lock for longer nor ends it.
@@ -224,8 +224,8 @@ def event_source(paths: list[Path]) -> str:
     return f"read_parquet([{', '.join(map(one_file, paths))}], hive_partitioning = true, hive_types = {{day: date}})"
 
 
-def create_schema(con: duckdb.DuckDBPyConnection) -> None:
-    con.execute("use generation")
+def create_schema(con: duckdb.DuckDBPyConnection, database: str = "generation") -> None:
+    con.execute(f"use {database}")
     con.execute(sql("schema"))
     con.execute("use memory")
 
@@ -257,7 +257,7 @@ def drafting(home: Path, project_id: str | None = None, **settings: str) -> Iter
     ``settings`` (``timezone``, ``id_merge``, ``event_times``) take the place of the project's. One loader at a
     time: a second one waits. On an error nothing of the block remains.
     """
-    with _disk_errors_told(home), _held(home / "loader.lock", portalocker.LockFlags.EXCLUSIVE):
+    with _disk_errors_told(home), locking(home / "loader.lock"):
         for folder in ("warehouse", "events"):
             (home / folder).mkdir(mode=0o700, exist_ok=True)
         base = ledger.generation(home)
@@ -336,7 +336,7 @@ def _publish(draft: Draft, base: int) -> None:
     for path in [generation_path(home, number), *new, *{path.parent for path in new},
                  home / "events", home / "warehouse", home]:
         _fsync(path)
-    if not ledger.publish_generation(home, number, base, draft.project):
+    if not ledger.publish_generation(home, number, base, draft.project, ledger.fingerprint(sql("schema"))):
         raise StoreError(f"Another load was published over generation {base} meanwhile. Run this load again.")
 
 
@@ -357,7 +357,7 @@ def _generations_on_disk(home: Path) -> set[int]:
 def sweep(home: Path) -> None:
     """Delete what nobody reads any more; left to the load at work where there is one."""
     alone = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    with suppress(*DISK_ERRORS, StoreError), _held(home / "loader.lock", alone) as free:
+    with suppress(*DISK_ERRORS, StoreError), locking(home / "loader.lock", alone) as free:
         if free:
             _sweep(home, ledger.generation(home))
 
@@ -379,7 +379,7 @@ def _delete_unread(home: Path, number: int) -> None:
     """Its log goes before the file: found beside another file of that number, it would be played into that."""
     alone = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
     path, lock = generation_path(home, number), _lock_path(home, number)
-    with _held(lock, alone) as free:
+    with locking(lock, alone) as free:
         if free:
             for beside in path.parent.glob(f"{path.stem}.*"):
                 if beside not in (path, lock):

@@ -28,6 +28,7 @@ from cohortsync import (
     lexicon,
     load,
     marginal,
+    migration,
     mtu,
     pull,
     sync,
@@ -129,8 +130,12 @@ class Workspace:
         return self.as_of
 
     @classmethod
-    def at(cls, home: Path | str | None = None, project_id: str | None = None) -> Workspace:
-        return cls(config.open_home(home), str(project_id or config.Settings().project) or None)
+    def at(cls, home: Path | str | None = None, project_id: str | None = None,
+           progress: Progress = silent) -> Workspace:
+        """The workspace in a folder, made if need be; one of an older release is brought up to date first."""
+        place = config.open_home(home)
+        migration.bring_up_to_date(place, progress)
+        return cls(place, str(project_id or config.Settings().project) or None)
 
     @property
     def project(self) -> dict[str, Any] | None:
