@@ -11,7 +11,7 @@ import pytest
 import requests
 from contract import check_exchange, needs_contracts, request_errors, response_errors
 
-from cohortsync.sandbox import start
+from cohortsync.sandbox import advance, start
 
 pytestmark = needs_contracts
 
@@ -42,8 +42,8 @@ BATCH = {
 class Account:
     """A session on the account that checks every exchange it has."""
 
-    def __init__(self, url: str, key: str = OWNER) -> None:
-        self.url, self.session = f"{url}/3.0", requests.Session()
+    def __init__(self, url: str, key: str = OWNER, folder: Path = Path()) -> None:
+        self.url, self.session, self.folder = f"{url}/3.0", requests.Session(), folder
         self.session.auth = ("any", key)
 
     def call(self, method: str, path: str, body: Any = None, expect: int = 200, **query: Any) -> Any:
@@ -64,7 +64,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     seed = folder / "seed.ndjson"
     seed.write_text("\n".join(map(json.dumps, SEED)))
     with start(folder / "state", seed=seed) as sandbox:
-        yield Account(sandbox.mailchimp_url)
+        yield Account(sandbox.mailchimp_url, folder=folder / "state")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,16 @@ def test_segments_keep_to_the_contract(account: Account, audience: str, segment:
     account.call("GET", audience + "/tag-search", name="Coh")
     gone = account.call("POST", audience + "/segments", {"name": "Gone", "static_segment": []})
     account.call("DELETE", f"{audience}/segments/{gone['id']}", expect=204)
+
+
+def test_the_reports_of_a_campaign_keep_to_the_contract(account: Account, segment: str) -> None:
+    happened = advance(account.folder, 7200).mailchimp
+    assert happened["campaigns"] == 1 and happened["sent"]
+    (report,) = account.call("GET", "/reports", since_send_time="2020-01-01T00:00:00Z", count=1000)["reports"]
+    account.call("GET", f"/reports/{report['id']}")
+    for part in ("email-activity", "sent-to", "unsubscribed"):
+        account.call("GET", f"/reports/{report['id']}/{part}", count=1000)
+    account.call("GET", "/reports/0000000000", expect=404)
 
 
 def test_refusals_keep_to_the_contract(account: Account, audience: str, segment: str) -> None:

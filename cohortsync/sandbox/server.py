@@ -34,14 +34,14 @@ STOP_TIMEOUT = 10.0
 class Server(uvicorn.Server):
     """Says where it listens once it does, and leaves signals to who runs it."""
 
-    def __init__(self, app: Any, name: str, port: int, dated: bool) -> None:
+    def __init__(self, app: Any, name: str, port: int) -> None:
         # Named TCP, or asyncio leaves its sockets slow: 40 ms an answer.
         self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(("127.0.0.1", port))
         self.name = name
         super().__init__(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False,
-                                        date_header=dated, timeout_graceful_shutdown=5))  # fmt: skip
+                                        date_header=False, timeout_graceful_shutdown=5))  # fmt: skip
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -84,9 +84,9 @@ class Services:
         return cls(mailchimp_there, mixpanel_there)
 
     def servers(self, mailchimp_port: int, mixpanel_port: int) -> list[Server]:
-        found = [Server(mailchimp.build_app(self.mailchimp), "Mailchimp", mailchimp_port, dated=True)]
+        found = [Server(mailchimp.build_app(self.mailchimp), "Mailchimp", mailchimp_port)]
         if self.mixpanel:
-            found.append(Server(mixpanel.build_app(self.mixpanel), "Mixpanel", mixpanel_port, dated=False))
+            found.append(Server(mixpanel.build_app(self.mixpanel), "Mixpanel", mixpanel_port))
         return found
 
     def close(self) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 
 class State:
-    """The SQLite file at `path`, shared by the server's threads one transaction at a time."""
+    """The SQLite file at `path`, shared by the server's threads one transaction at a time.
+
+    `reader` is for a quick look that need not wait for its turn.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -23,6 +26,7 @@ class State:
         self._db.execute("pragma journal_mode = wal")
         # An answered request must outlive a killed process, not a power cut: no fsync each commit.
         self._db.execute("pragma synchronous = normal")
+        self.reader = self.snapshot()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -42,4 +46,5 @@ class State:
 
     def close(self) -> None:
         with self._lock:
+            self.reader.close()
             self._db.close()

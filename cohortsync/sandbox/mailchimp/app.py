@@ -9,16 +9,19 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from ..dated import Dated
 from ..page import NOTHING_FROM_OUTSIDE
 from ..state import State
 from .door import Door, problem_response
 from .page import build_page
 from .problems import Problem, not_found
 from .routes import build_routes
+from .state import instant
 
 
-def build_app(state: State) -> Starlette:
+def build_app(state: State) -> ASGIApp:
     async def page(request: Request) -> Response:
         return await run_in_threadpool(show)
 
@@ -38,4 +41,4 @@ def build_app(state: State) -> Starlette:
         exception_handlers={HTTPException: nothing_there, Exception: fault},
     )
     app.router.redirect_slashes = False
-    return app
+    return Dated(app, lambda: instant(state.reader))

@@ -71,7 +71,7 @@ def create_audience(db: sqlite3.Connection, name: str, settings: dict[str, Any])
     audience_id = hashlib.md5(f"{number}:{name}".encode(), usedforsecurity=False).hexdigest()[:10]
     db.execute(
         "insert into audiences values (?, ?, ?, ?, ?)",
-        (number, audience_id, name, now(), json.dumps(SETTINGS | settings)),
+        (number, audience_id, name, now(db), json.dumps(SETTINGS | settings)),
     )
     for tag, label in (("FNAME", "First Name"), ("LNAME", "Last Name")):
         create_merge_field(db, audience_id, {"tag": tag, "name": label, "type": "text", "public": True})

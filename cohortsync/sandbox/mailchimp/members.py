@@ -189,7 +189,7 @@ def insert_member(
     unsubscribed_by: str = "api",
 ) -> None:
     details = DETAILS | {name: body[name] for name in DETAILS if name in body}
-    opted = body.get("timestamp_opt") or (now() if status == "subscribed" else "")
+    opted = body.get("timestamp_opt") or (now(db) if status == "subscribed" else "")
     db.execute(
         "insert into members (audience_id, hash, email, status, unsubscribed_by, merge_fields, details,"
         " timestamp_signup, timestamp_opt, last_changed) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -203,7 +203,7 @@ def insert_member(
             json.dumps(details),
             str(body.get("timestamp_signup") or ""),
             str(opted),
-            now(),
+            now(db),
         ),
     )
 
@@ -229,7 +229,7 @@ def change_member(
             address,
             json.dumps(merge_fields),
             json.dumps(details),
-            now(),
+            now(db),
             member["id"],
         ),
     )
@@ -261,10 +261,10 @@ def check_may_become(member: sqlite3.Row, status: str) -> None:
 def set_status(db: sqlite3.Connection, member: sqlite3.Row, status: str, unsubscribed_by: str = "api") -> None:
     """Change the status without asking. A pending person who had left still has to confirm."""
     left_by = {"unsubscribed": unsubscribed_by, "pending": member["unsubscribed_by"]}.get(status, "")
-    opted = now() if status == "subscribed" else member["timestamp_opt"]
+    opted = now(db) if status == "subscribed" else member["timestamp_opt"]
     db.execute(
         "update members set status = ?, unsubscribed_by = ?, timestamp_opt = ?, last_changed = ? where id = ?",
-        (status, left_by, opted, now(), member["id"]),
+        (status, left_by, opted, now(db), member["id"]),
     )
 
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ..state import State
-from . import audiences, batches, members, merge_fields, segments, tags
+from . import activity, audiences, batches, members, merge_fields, segments, tags
 from .door import problem_response
 from .fields import select_fields
 from .problems import Problem, invalid_resource, method_not_allowed, not_found
@@ -267,9 +267,35 @@ def get_segment_members(db: sqlite3.Connection, call: Call) -> Json:
     return collection("members", found)
 
 
+def get_reports(db: sqlite3.Connection, call: Call) -> Json:
+    return collection("reports", activity.list_reports(db, call.instant("since_send_time") or "", *call.page()))
+
+
+def get_report(db: sqlite3.Connection, call: Call) -> Json:
+    return activity.the_report(db, call.path["campaign_id"])
+
+
+def get_email_activity(db: sqlite3.Connection, call: Call) -> Json:
+    campaign_id = call.path["campaign_id"]
+    found = activity.list_email_activity(db, campaign_id, call.instant("since") or "", *call.page())
+    return collection("emails", found, campaign_id=campaign_id)
+
+
+def get_sent_to(db: sqlite3.Connection, call: Call) -> Json:
+    campaign_id = call.path["campaign_id"]
+    return collection("sent_to", activity.list_sent_to(db, campaign_id, *call.page()), campaign_id=campaign_id)
+
+
+def get_unsubscribed(db: sqlite3.Connection, call: Call) -> Json:
+    campaign_id = call.path["campaign_id"]
+    found = activity.list_unsubscribed(db, campaign_id, *call.page())
+    return collection("unsubscribes", found, campaign_id=campaign_id)
+
+
 AUDIENCE = "/3.0/lists/{audience_id}"
 MEMBER = AUDIENCE + "/members/{member}"
 SEGMENT = AUDIENCE + "/segments/{segment_id}"
+REPORT = "/3.0/reports/{campaign_id}"
 PATHS: dict[str, dict[str, Handler]] = {
     "/3.0/ping": {"GET": get_ping},
     "/3.0/": {"GET": get_root},
@@ -285,6 +311,11 @@ PATHS: dict[str, dict[str, Handler]] = {
     AUDIENCE + "/segments": {"GET": get_segments, "POST": post_segments},
     SEGMENT: {"GET": get_segment, "POST": post_segment, "PATCH": patch_segment, "DELETE": delete_segment},
     SEGMENT + "/members": {"GET": get_segment_members},
+    "/3.0/reports": {"GET": get_reports},
+    REPORT: {"GET": get_report},
+    REPORT + "/email-activity": {"GET": get_email_activity},
+    REPORT + "/sent-to": {"GET": get_sent_to},
+    REPORT + "/unsubscribed": {"GET": get_unsubscribed},
     # Not Mailchimp's: what a person does with a mail in hand, so that a rehearsal can have it happen.
     "/people/{audience_id}/{member}/{action}": {"POST": post_as_person},
 }

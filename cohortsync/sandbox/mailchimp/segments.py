@@ -91,7 +91,7 @@ def create_saved_segment(db: sqlite3.Connection, audience_id: str, name: str, op
     made = db.execute(
         "insert into segments (audience_id, name, type, options, created_at, updated_at)"
         " values (?, ?, 'saved', ?, ?, ?)",
-        (audience_id, name, json.dumps(options), now(), now()),
+        (audience_id, name, json.dumps(options), now(db), now(db)),
     )
     return int(made.lastrowid or 0)
 
@@ -135,7 +135,7 @@ def change_segment(db: sqlite3.Connection, audience_id: str, segment_id: str, bo
         add_to_segment(db, row_id, members_at(db, audience_id, addresses).values())
     elif "static_segment" in body:
         db.execute("delete from segment_members where segment_id = ?", (row_id,))
-    db.execute("update segments set updated_at = ? where id = ?", (now(), row_id))
+    db.execute("update segments set updated_at = ? where id = ?", (now(db), row_id))
     return the_segment(db, audience_id, segment_id)
 
 

@@ -46,7 +46,7 @@ def create_static_segment(db: sqlite3.Connection, audience_id: str, name: str) -
     made = db.execute(
         "insert into segments (audience_id, name, type, options, created_at, updated_at)"
         " values (?, ?, 'static', '{}', ?, ?)",
-        (audience_id, name, now(), now()),
+        (audience_id, name, now(db), now(db)),
     )
     return int(made.lastrowid or 0)
 
@@ -54,9 +54,9 @@ def create_static_segment(db: sqlite3.Connection, audience_id: str, name: str) -
 def add_to_segment(db: sqlite3.Connection, segment_id: int, member_ids: Iterable[int]) -> None:
     db.executemany(
         "insert or ignore into segment_members values (?, ?, ?)",
-        [(segment_id, member_id, now()) for member_id in member_ids],
+        [(segment_id, member_id, now(db)) for member_id in member_ids],
     )
-    db.execute("update segments set updated_at = ? where id = ?", (now(), segment_id))
+    db.execute("update segments set updated_at = ? where id = ?", (now(db), segment_id))
 
 
 def remove_from_segment(db: sqlite3.Connection, segment_id: int, member_ids: Iterable[int]) -> None:
@@ -64,7 +64,7 @@ def remove_from_segment(db: sqlite3.Connection, segment_id: int, member_ids: Ite
         "delete from segment_members where segment_id = ? and member_id = ?",
         [(segment_id, member_id) for member_id in member_ids],
     )
-    db.execute("update segments set updated_at = ? where id = ?", (now(), segment_id))
+    db.execute("update segments set updated_at = ? where id = ?", (now(db), segment_id))
 
 
 def check_tag_names(names: Any) -> list[str]:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,8 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..dated import Dated
 from ..page import NOTHING_FROM_OUTSIDE
 from ..state import State
 from . import accounts, engage, export, faults, ingestion
@@ -236,33 +236,21 @@ def post_settings(db: sqlite3.Connection, call: Call) -> Json:
 
 
 class Door:
-    """ASGI middleware: only loopback's names come in; every answer carries the service's own time."""
+    """ASGI middleware that lets only loopback's names in."""
 
-    def __init__(self, app: Any, state: State) -> None:
-        self.app, self.state = app, state
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-
-        async def send_dated(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"date", self.date().encode())]
-            await send(message)
-
+        hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
         # A web page anywhere can point its own name at 127.0.0.1; its Host header gives it away.
-        if not hosts or not LOOPBACK.fullmatch(hosts[0]):
+        if scope["type"] == "http" and not (hosts and LOOPBACK.fullmatch(hosts[0])):
             refusal = PlainTextResponse("This rehearsal answers on loopback names only.", 421)
-            return await refusal(scope, receive, send_dated)
-        await self.app(scope, receive, send_dated)
-
-    def date(self) -> str:
-        with self.state.transaction() as db:
-            return format_datetime(now(db), usegmt=True)
+            return await refusal(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
-def build_app(state: State) -> Door:
+def build_app(state: State) -> ASGIApp:
     """The service as an ASGI application."""
     service = Mixpanel(state, Inside())
 
@@ -313,4 +301,4 @@ def build_app(state: State) -> Door:
     ]  # fmt: skip
     app = Starlette(routes=routes, exception_handlers={Refusal: no, HTTPException: nothing_there})
     app.router.redirect_slashes = False
-    return Door(app, state)
+    return Dated(Door(app), lambda: now(state.reader))

@@ -57,6 +57,12 @@ def clock_of_days(db: sqlite3.Connection) -> Any:
     return UTC if date.fromisoformat(project["created_on"]) >= UTC_SINCE else ZoneInfo(project["timezone"])
 
 
+def event_time(db: sqlite3.Connection, at_s: float) -> int:
+    """An instant as the project's events tell it: the seconds of the clock of its days."""
+    offset = datetime.fromtimestamp(at_s, clock_of_days(db)).utcoffset()
+    return int(at_s + (offset.total_seconds() if offset else 0))
+
+
 def day(asked: Mapping[str, Any], name: str) -> date:
     try:
         return date.fromisoformat(str(asked.get(name, "")))

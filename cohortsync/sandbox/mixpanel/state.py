@@ -34,8 +34,9 @@ def make_tables(db: sqlite3.Connection) -> bool:
 
 
 def now_s(db: sqlite3.Connection) -> float:
-    """The local Mixpanel's clock: it runs as fast as any, from where it was set."""
-    return time.time() + float(db.execute("select offset_s from clock").fetchone()[0])
+    """The local Mixpanel's clock: it runs as fast as any, from where it was set, and stands while nobody serves."""
+    offset_s, stopped_s = db.execute("select offset_s, stopped_s from clock").fetchone()
+    return float(time.time() + offset_s if stopped_s is None else stopped_s)
 
 
 def now(db: sqlite3.Connection) -> datetime:
@@ -44,12 +45,16 @@ def now(db: sqlite3.Connection) -> datetime:
 
 def stop_clock(db: sqlite3.Connection) -> None:
     """Note the time, to go on from there however long the service is down."""
-    db.execute("update clock set stopped_s = ?", (now_s(db),))
+    db.execute("update clock set stopped_s = ? where stopped_s is null", (now_s(db),))
 
 
 def start_clock(db: sqlite3.Connection) -> None:
     db.execute("update clock set offset_s = stopped_s - ? where stopped_s is not null", (time.time(),))
     db.execute("update clock set stopped_s = null")
+
+
+def move_clock(db: sqlite3.Connection, seconds: float) -> None:
+    db.execute("update clock set offset_s = offset_s + ?, stopped_s = stopped_s + ?", (seconds, seconds))
 
 
 def setting(db: sqlite3.Connection, name: str, default: str = "") -> str:
