@@ -23,6 +23,7 @@ from cohortsync.errors import ConfigurationError
 
 KEY_VARIABLE = "MAILCHIMP_API_KEY"
 USERNAME_VARIABLE, SECRET_VARIABLE = "MIXPANEL_USERNAME", "MIXPANEL_SECRET"
+PROGRESS_VARIABLE = "COHORTSYNC_PROGRESS_FILE"
 MAILCHIMP_KEY = re.compile(r"\b[0-9a-f]{32}-[a-z]+[0-9]+\b")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
