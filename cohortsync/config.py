@@ -23,8 +23,9 @@ from cohortsync.errors import ConfigurationError
 
 KEY_VARIABLE = "MAILCHIMP_API_KEY"
 USERNAME_VARIABLE, SECRET_VARIABLE = "MIXPANEL_USERNAME", "MIXPANEL_SECRET"
-PROGRESS_VARIABLE = "COHORTSYNC_PROGRESS_FILE"
 MAILCHIMP_KEY = re.compile(r"\b[0-9a-f]{32}-[a-z]+[0-9]+\b")
+NOTIFY_VARIABLES = {"webhook": "COHORTSYNC_NOTIFY_WEBHOOK", "email": "COHORTSYNC_NOTIFY_EMAIL",
+                    "smtp": "COHORTSYNC_NOTIFY_SMTP", "smtp password": "COHORTSYNC_NOTIFY_SMTP_PASSWORD"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -52,6 +53,9 @@ class Settings(BaseSettings):
     pull_span_days: int = Field(31, description="the most days that one export is asked for")
     pull_late_days: int = Field(5, description="how far back events may still have come in since the last pull")
     role_check_seconds: float = Field(3600, description="how old a look at the role may be before an export")
+    interval_seconds: float = Field(7200, description="how often a dynamic sync is due")
+    refresh_limit_hours: float = Field(24, description="how old a cohort may be when a dynamic sync sends it")
+    dynamic_syncs: int = Field(60, description="how many dynamic syncs a project may have")
 
 
 def is_local(url: str) -> bool:
@@ -155,5 +159,6 @@ def load_key(home: Path, host: str, variable: str = KEY_VARIABLE) -> str | None:
 
 def is_secret(home: Path, text: str) -> bool:
     """Whether a text has the form of a Mailchimp key, or holds a key or secret of this workspace or the environment."""
-    kept = {*_filed_keys(home).values(), *(os.environ.get(name) for name in (KEY_VARIABLE, SECRET_VARIABLE))}
+    variables = (KEY_VARIABLE, SECRET_VARIABLE, *NOTIFY_VARIABLES.values())
+    kept = {*_filed_keys(home).values(), *map(os.environ.get, variables)}
     return bool(MAILCHIMP_KEY.search(text)) or any(key in text for key in kept if key)

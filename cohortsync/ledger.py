@@ -68,6 +68,19 @@ create table if not exists batches (
 create table if not exists rejects (
     account_id text not null, audience_id text not null, member_hash text not null, reason text not null,
     expires_at text not null, primary key (account_id, audience_id, member_hash)) strict;
+create table if not exists syncs (
+    sync_id text primary key, project_id text not null, cohort text not null, cohort_id text not null,
+    account_id text not null, account_name text not null, audience_id text not null, audience_name text not null,
+    rehearsal integer not null, kind text not null, status text not null, reason text not null,
+    plan_run_id text not null, created_at text not null, due_at text,
+    unique (project_id, cohort, account_id, audience_id)) strict;
+create table if not exists sync_runs (
+    run_id text primary key, sync_id text not null, status text not null, reason text not null,
+    started_at text not null, finished_at text, receipt text not null) strict;
+create table if not exists notices (
+    event text not null, channel text not null, subject text not null, text text not null, created_at text not null,
+    told_at text, primary key (event, channel)) strict;
+create table if not exists forgotten (person_hash text primary key, forgotten_at text not null) strict;
 """
 
 

@@ -21,7 +21,7 @@ import portalocker
 from cohortsync import access, agenda, ledger, mixpanel, warehouse
 from cohortsync.agenda import PullPlan, Span, Wanted, halves
 from cohortsync.cohorts import checked_name
-from cohortsync.config import private_folder
+from cohortsync.config import Settings, private_folder
 from cohortsync.errors import ApiTransient, BadInput
 from cohortsync.load import LoadReport, Pulled, load
 from cohortsync.mixpanel import Client, CohortSeen, HistoryLimit, Interrupted, TooLate
@@ -69,7 +69,7 @@ def plan_pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYT
 
 
 def pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYTHING, progress: Progress = silent,
-         review: Callable[[PullPlan], None] = lambda _plan: None) -> PullReport:
+         review: Callable[[PullPlan], None] = lambda _plan: None, settings: Settings | None = None) -> PullReport:
     """Plan, have the plan reviewed, fetch, load. ``review`` is shown the plan first, and raises to stop.
 
     Raises ApiTransient when Mixpanel does not answer for long, or another pull of the project's events is at work:
@@ -79,7 +79,7 @@ def pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYTHING,
     folder = private_folder(home / "raw" / mixpanel.project_number(project["project_id"]))
     with _only_one_of_events(folder) if wanted.events else nullcontext():
         connection = access.check(home, project["project_id"])
-        client = access.client(home, project["project_id"])
+        client = access.client(home, project["project_id"], settings)
         plan = agenda.fetch_plan(home, project, client, wanted)
         review(plan)
         work = _Pull(home, project["project_id"], client, plan, folder, progress)
