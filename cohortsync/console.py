@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pandas as pd
@@ -14,6 +17,10 @@ from rich import markup
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from cohortsync.config import PROGRESS_VARIABLE, write_private
+
+NOTED_EVERY = 0.3
 
 out, err = (Console(stderr=stderr, width=None if sys.stdout.isatty() else 160, emoji=False, highlight=False)
             for stderr in (False, True))
@@ -75,13 +82,19 @@ def note(text: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """A bar on stderr while work goes on; nothing where stderr is not a terminal."""
+    """A bar on stderr while work goes on; where stderr is no terminal, nothing, or a file that says how far it is."""
+    file = os.environ.get(PROGRESS_VARIABLE)
+    noted = 0.0
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True,
                    disable=not err.is_terminal)
     with bar:
         task = bar.add_task("")
 
         def step(label: str, done: float, total: float) -> None:
+            nonlocal noted
+            if file and monotonic() - noted > NOTED_EVERY:
+                noted = monotonic()
+                write_private(Path(file), json.dumps({"step": label, "done": done, "total": total}))
             if escape(label) != bar.tasks[0].description:
                 bar.reset(task, description=escape(label))
             bar.update(task, completed=done, total=total if done else None)
