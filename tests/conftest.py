@@ -12,6 +12,7 @@ import pytest
 
 import cohortsync as cs
 from cohortsync.mixpanel import Account
+from cohortsync.sandbox.mailchimp import consent
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 OWNER_KEY = "0" * 32 + "-us6"
@@ -42,6 +43,22 @@ def _own_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     for name, value in {"BACKOFF_SECONDS": "0.01", "BACKOFF_MAX_SECONDS": "0.05", "SETTLE_SECONDS": "0.2",
                         "TIMEOUT_SECONDS": "20"}.items():
         monkeypatch.setenv(f"COHORTSYNC_{name}", value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _consent_was_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No request of any test of a module changed anyone's status, wiped tags or brought anyone back."""
+    yield
+    found = {path: consent.breaches(path) for path in local_mailchimps(tmp_path_factory.getbasetemp())}
+    assert not {path: lines for path, lines in found.items() if lines}
+
+
+def local_mailchimps(place: Path) -> Iterator[Path]:
+    """The state files of every local Mailchimp that ran below a folder."""
+    for folder, inner, files in os.walk(place):
+        inner[:] = [name for name in inner if name not in ("events", "warehouse", "runs", "audiences", "stage")]
+        if "mailchimp.sqlite" in files:
+            yield Path(folder, "mailchimp.sqlite")
 
 
 @pytest.fixture(scope="session")

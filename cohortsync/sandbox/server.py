@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from .mailchimp import app as mailchimp
+from .mailchimp import consent, switches
 from .mailchimp import seed as mailchimp_seed
 from .mailchimp import state as mailchimp_state
 from .mixpanel import app as mixpanel
@@ -69,7 +70,10 @@ class Services:
         """Raises ValueError for a seed that is none."""
         mailchimp_there = State(folder / "mailchimp.sqlite")
         with mailchimp_there.transaction() as db:
-            if mailchimp_state.make_tables(db):
+            empty = mailchimp_state.make_tables(db)
+            switches.make_table(db)
+            consent.watch(db)
+            if empty:
                 mailchimp_seed.seed_state(db, seed)
         path = folder / "mixpanel.sqlite"
         if not path.exists() and not mixpanel_seed_file:

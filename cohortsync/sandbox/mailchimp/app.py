@@ -15,6 +15,7 @@ from ..dated import Dated
 from ..page import NOTHING_FROM_OUTSIDE
 from ..state import State
 from .door import Door, problem_response
+from .faults import Faults
 from .page import build_page
 from .problems import Problem, not_found
 from .routes import build_routes
@@ -41,4 +42,4 @@ def build_app(state: State) -> ASGIApp:
         exception_handlers={HTTPException: nothing_there, Exception: fault},
     )
     app.router.redirect_slashes = False
-    return Dated(app, lambda: instant(state.reader))
+    return Faults(Dated(app, lambda: instant(state.reader)), state)

@@ -5,6 +5,7 @@ Source: https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-u
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,12 @@ from .members import (
     member_objects,
     the_member,
 )
-from .problems import Problem, invalid_resource
+from .problems import Problem, in_compliance_state, invalid_resource
+from .switches import setting
 from .tags import check_tag_names, replace_tags
 
 LIMIT = 500
+TOO_MANY_LISTS = "{} has signed up to a lot of lists very recently; we're not allowing more signups for now"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def batch_subscribe(db: sqlite3.Connection, audience_id: str, members: Any, opti
         except Problem as problem:
             outcome.errors.append(error_entry(body, problem))
     created, updated = (objects(db, audience_id, hashes) for hashes in (outcome.created, outcome.updated))
+    if setting(db, "batch_tags") == "missing":
+        created = [member | {"tags": [], "tags_count": 0} for member in created]
     return {
         "new_members": created,
         "updated_members": updated,
@@ -90,7 +95,7 @@ def subscribe(
     """Create or update one member. Raises Problem for what the caller reads in `errors`.
 
     An archived member counts as new even without `update_existing`: whether Mailchimp leaves such a
-    person alone is not known, so here the call brings them back.
+    person alone is not known, so here the call brings them back (switch `archived_in_batch`).
     """
     check_batch_address(body["email_address"].strip())
     new_status = checked_status(body, "status_if_new", "status")
@@ -99,9 +104,10 @@ def subscribe(
     tags = check_tag_names(body.get("tags") or [])
     member = find_member(db, audience_id, body["email_address"].strip())
     if member is None:
+        check_not_refused(db, body["email_address"].strip())
         member = create_member(db, audience_id, body, new_status, options.skip_required)
         outcome.created.append(member["hash"])
-    elif member["status"] == "archived":
+    elif member["status"] == "archived" and (options.update_existing or brings_back(db)):
         status = new_status if not options.update_existing else checked_status(body, "status")
         member = change_member(db, member, body, status, options.skip_required)
         (outcome.updated if options.update_existing else outcome.created).append(member["hash"])
@@ -118,6 +124,17 @@ def check_batch_address(address: str) -> None:
     """Unlike the single-member calls, a batch says which part of the address is wrong."""
     if fault := address_fault(address):
         raise invalid_resource(detail=fault)
+
+
+def brings_back(db: sqlite3.Connection) -> bool:
+    return bool(setting(db, "archived_in_batch") == "brought_back")
+
+
+def check_not_refused(db: sqlite3.Connection, address: str) -> None:
+    """Some people are refused for reasons of Mailchimp's own, the same each time: a `refused_share` of them."""
+    chance = random.Random(f"{setting(db, 'fault_seed')}:{address.lower()}")
+    if chance.random() < setting(db, "refused_share"):
+        raise chance.choice([invalid_resource(detail=TOO_MANY_LISTS.format(address)), in_compliance_state(address)])
 
 
 def contact_exists(email: str) -> Problem:

@@ -34,7 +34,10 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 
 class Door:
-    """ASGI middleware that refuses, or lets in with the role of the caller's key in `state.role`."""
+    """ASGI middleware that refuses, or lets in with the caller's `state.app` and the role of the key in `state.role`.
+
+    `state.elsewhere` is how many of the account's connections another app holds meanwhile.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -74,26 +77,28 @@ class Door:
             raise Problem(421, "Misdirected Request", "This rehearsal answers on loopback names only.")
         if scope["path"] == "/":
             return
-        if len(self.inside) >= LIMIT:
+        if len(self.inside) + scope.get("state", {}).get("elsewhere", 0) >= LIMIT:
             raise too_many_requests(LIMIT)
-        role = role_of(presented_key(headers.get("authorization", "")))
+        app, key = credentials(headers.get("authorization", ""))
+        role = role_of(key)
         if role == "viewer" and scope["method"] not in ("GET", "HEAD"):
             detail = "User does not have access to the requested operation"
             raise Problem(403, "User action not permitted", detail)
-        scope.setdefault("state", {})["role"] = role
+        scope.setdefault("state", {}).update(role=role, app=app)
 
 
-def presented_key(authorization: str) -> str:
-    """The key of a Basic (any user, the key as password) or Bearer header; "" when there is none."""
-    scheme, _, credentials = authorization.partition(" ")
+def credentials(authorization: str) -> tuple[str, str]:
+    """User and key of a Basic (any user, the key as password) or Bearer (no user) header; blank when there is none."""
+    scheme, _, given = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return credentials.strip()
+        return "", given.strip()
     if scheme.lower() != "basic":
-        return ""
+        return "", ""
     try:
-        return base64.b64decode(credentials).decode().partition(":")[2]
+        user, _, key = base64.b64decode(given).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        return credentials
+        return "", given
+    return user, key
 
 
 def role_of(key: str) -> str:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ..state import State
-from . import activity, audiences, batches, members, merge_fields, segments, tags
+from . import activity, audiences, batches, consent, members, merge_fields, segments, tags
 from .door import problem_response
 from .fields import select_fields
 from .problems import Problem, invalid_resource, method_not_allowed, not_found
@@ -30,9 +30,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """One request, taken apart: the caller's role, path and query parameters, and the JSON body."""
+    """One request, taken apart: the caller's role and app, path and query parameters, and the JSON body."""
 
     role: str
+    app: str
     path: dict[str, str]
     query: QueryParams
     body: Json
@@ -89,8 +90,9 @@ class Resource:
             raise not_found()
         if request.method not in self.handlers:
             raise method_not_allowed(self.handlers)
-        call = Call(request.state.role, request.path_params, request.query_params, parse_body(raw))
-        answer = await run_in_threadpool(self.handle, self.handlers[request.method], call)
+        call = Call(request.state.role, request.state.app, request.path_params, request.query_params, parse_body(raw))
+        named = f"{request.method} {request.url.path}"
+        answer = await run_in_threadpool(self.handle, self.handlers[request.method], call, named)
         if answer is None:
             return Response(status_code=204)
         if request.method != "GET":
@@ -98,8 +100,8 @@ class Resource:
         query = call.query
         return JSONResponse(select_fields(answer, query.get("fields", ""), query.get("exclude_fields", "")))
 
-    def handle(self, handler: Handler, call: Call) -> Json | None:
-        with self.state.transaction() as db:
+    def handle(self, handler: Handler, call: Call, named: str) -> Json | None:
+        with self.state.transaction() as db, consent.asked_by(db, call.app, named):
             if "audience_id" in call.path:
                 audiences.check_audience(db, call.audience)
             return handler(db, call)

@@ -14,7 +14,8 @@ from .addresses import subscriber_hash
 from .members import member_objects
 from .problems import Problem, invalid_resource, not_found
 from .state import now
-from .tags import add_to_segment, create_static_segment, remove_from_segment
+from .switches import setting
+from .tags import add_to_segment, create_static_segment, find_tag, remove_from_segment
 
 LIMIT = 500
 TOO_MANY = (
@@ -75,6 +76,8 @@ def the_static_segment(db: sqlite3.Connection, audience_id: str, segment_id: str
 def create_segment(db: sqlite3.Connection, audience_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """A new segment, whatever others are called. Raises Problem 400."""
     name = checked_name(body)
+    if setting(db, "duplicate_names") == "refused" and find_tag(db, audience_id, name):
+        raise invalid_resource(("name", "Sorry, that tag already exists."))
     if "static_segment" in body and "options" in body:
         raise invalid_resource(("static_segment", "Cannot be given together with options"))
     addresses = checked_addresses(body, "static_segment")
@@ -112,12 +115,12 @@ def checked_addresses(body: dict[str, Any], name: str) -> list[str]:
 
 
 def members_at(db: sqlite3.Connection, audience_id: str, addresses: Collection[str]) -> dict[str, int]:
-    """Row ids of those addresses that are in the audience; archived ones are not."""
+    """Row ids of those addresses that are in the audience; archived ones are not (switch `archived_on_segment`)."""
     by_hash = {subscriber_hash(address): address for address in addresses}
     rows = db.execute(
         "select hash, id from members indexed by members_by_hash where audience_id = ?"
-        " and hash in (select value from json_each(?)) and status <> 'archived'",
-        (audience_id, json.dumps(list(by_hash))),
+        " and hash in (select value from json_each(?)) and status <> ?",
+        (audience_id, json.dumps(list(by_hash)), "" if setting(db, "archived_on_segment") == "added" else "archived"),
     )
     return {by_hash[row["hash"]]: row["id"] for row in rows}
 
@@ -125,16 +128,15 @@ def members_at(db: sqlite3.Connection, audience_id: str, addresses: Collection[s
 def change_segment(db: sqlite3.Connection, audience_id: str, segment_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """PATCH: rename, or write the membership. An empty `static_segment` empties the segment.
 
-    Whether another one replaces or only adds is disputed; here it only adds.
+    Whether another one replaces or only adds is disputed; here it only adds (switch `patch_segment`).
     """
     row_id = the_static_segment(db, audience_id, segment_id)
     if "name" in body:
         db.execute("update segments set name = ? where id = ?", (checked_name(body), row_id))
     addresses = checked_addresses(body, "static_segment")
-    if addresses:
-        add_to_segment(db, row_id, members_at(db, audience_id, addresses).values())
-    elif "static_segment" in body:
+    if "static_segment" in body and (not addresses or setting(db, "patch_segment") == "replaces"):
         db.execute("delete from segment_members where segment_id = ?", (row_id,))
+    add_to_segment(db, row_id, members_at(db, audience_id, addresses).values())
     db.execute("update segments set updated_at = ? where id = ?", (now(db), row_id))
     return the_segment(db, audience_id, segment_id)
 
@@ -155,7 +157,8 @@ def add_and_remove(db: sqlite3.Connection, audience_id: str, segment_id: str, bo
     row_id = the_static_segment(db, audience_id, segment_id)
     adding, removing = checked_halves(body)
     found = members_at(db, audience_id, [*adding, *removing])
-    if adding and not any(address in found for address in adding):
+    unknown = adding and not any(address in found for address in adding)
+    if unknown and not (removing and setting(db, "nobody_in_chunk") == "removes"):
         raise invalid_resource(NOBODY)
     before = held_by(db, row_id, found.values())
     to_add = [found[each] for each in adding if each in found and found[each] not in before]
@@ -223,6 +226,7 @@ def list_segment_members(
 ) -> tuple[list[dict[str, Any]], int]:
     """One page of a segment's members who hold one of `statuses`, and how many do. Raises Problem 404."""
     row_id = the_segment(db, audience_id, segment_id)["id"]
+    statuses = [*statuses, *(["pending"] if setting(db, "pending_on_segment") == "listed" else [])]
     held = (
         "from segment_members as held join members on members.id = held.member_id"
         " where held.segment_id = ? and members.status in (select value from json_each(?))"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .problems import invalid_resource
 from .state import now
+from .switches import setting
 
 
 def tags_of(db: sqlite3.Connection, member_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
@@ -33,9 +34,10 @@ def tags_of(db: sqlite3.Connection, member_ids: Sequence[int]) -> dict[int, list
 
 
 def find_tag(db: sqlite3.Connection, audience_id: str, name: str) -> int | None:
-    """The segment a tag's name leads to: of several, the oldest."""
+    """The segment a tag's name leads to: of several, the oldest (switch `tag_name`)."""
+    order = "desc" if setting(db, "tag_name") == "newest" else "asc"
     row = db.execute(
-        "select id from segments where audience_id = ? and name = ? and type = 'static' order by id limit 1",
+        f"select id from segments where audience_id = ? and name = ? and type = 'static' order by id {order} limit 1",
         (audience_id, name),
     ).fetchone()
     return row["id"] if row else None
@@ -51,20 +53,28 @@ def create_static_segment(db: sqlite3.Connection, audience_id: str, name: str) -
     return int(made.lastrowid or 0)
 
 
-def add_to_segment(db: sqlite3.Connection, segment_id: int, member_ids: Iterable[int]) -> None:
+def add_to_segment(db: sqlite3.Connection, segment_id: int, member_ids: Collection[int]) -> None:
     db.executemany(
         "insert or ignore into segment_members values (?, ?, ?)",
         [(segment_id, member_id, now(db)) for member_id in member_ids],
     )
     db.execute("update segments set updated_at = ? where id = ?", (now(db), segment_id))
+    touch(db, member_ids)
 
 
-def remove_from_segment(db: sqlite3.Connection, segment_id: int, member_ids: Iterable[int]) -> None:
+def remove_from_segment(db: sqlite3.Connection, segment_id: int, member_ids: Collection[int]) -> None:
     db.executemany(
         "delete from segment_members where segment_id = ? and member_id = ?",
         [(segment_id, member_id) for member_id in member_ids],
     )
     db.execute("update segments set updated_at = ? where id = ?", (now(db), segment_id))
+    touch(db, member_ids)
+
+
+def touch(db: sqlite3.Connection, member_ids: Collection[int]) -> None:
+    """Move `last_changed` where the switch `tag_changes_member` says so; whether Mailchimp does is not known."""
+    if setting(db, "tag_changes_member") == "yes":
+        db.executemany("update members set last_changed = ? where id = ?", [(now(db), each) for each in member_ids])
 
 
 def check_tag_names(names: Any) -> list[str]:
