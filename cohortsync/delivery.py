@@ -5,108 +5,140 @@ No request here ever changes the subscription status of a contact that is alread
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from cohortsync import ledger, mailchimp, segment
 from cohortsync.errors import ApiFinal, UnsafePlan
-from cohortsync.mailchimp import CHUNK, Client
-from cohortsync.plan import Plan
+from cohortsync.mailchimp import CHUNK, Client, Subscribed
+from cohortsync.plan import Plan, Target
 from cohortsync.sources import Progress
+
+T = TypeVar("T")
 
 
 @dataclass
 class Delivery:
-    """What one run sent: how many chunks, how many without an answer, and whom Mailchimp refused (hash → reason)."""
+    """What one run sent: how many chunks, how many without an answer, and whom Mailchimp refused (hash → reason).
+
+    ``sent`` begins with what the run had sent before, if it was cut short.
+    """
 
     home: Path
     client: Client
     run_id: str
     progress: Progress
-    refused: dict[str, str] = field(default_factory=dict)
     sent: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
     unanswered: int = 0
     segment_made: bool = False
+    tagging: bool = True
+    _numbers: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def writes(self) -> int:
         return self.sent + self.segment_made
 
-    def send(self, plan: Plan) -> Plan:
-        """Send what the plan says; answers it with its segment. ``unanswered`` says whether it must be made again."""
+    def secure_segment(self, plan: Plan) -> Plan:
+        """The plan with the cohort's own segment, made first where it is missing."""
+        self.segment_made |= plan.target.segment_id is None
+        return segment.secure(self.home, self.client, plan)
+
+    def send(self, plan: Plan) -> None:
+        """Send what the plan says; ``unanswered`` then says whether to look again."""
         self.unanswered = 0
-        if plan.target.segment_id is None:
-            plan = segment.make(self.home, self.client, plan)
-            self.segment_made = True
         people = plan.people
         late = self._subscribe(plan, people[people["word"] == "add_new"])
         existing = people.loc[people["word"] == "add_existing", "address"].tolist()
-        leavers = people.loc[people["word"] == "remove", "address"].tolist()
-        self._move(plan, existing + late, leavers)
-        return plan
+        leavers = [*people.loc[people["word"] == "remove", "address"], *people["old_address"].dropna()]
+        self._move(plan.target, existing + late, leavers)
 
     def _subscribe(self, plan: Plan, new: pd.DataFrame) -> list[str]:
-        """Batch subscribe who is new; answers the addresses that came in without our tag."""
+        """Batch subscribe who is new, but none who was archived meanwhile; answers who came in without our tag.
+
+        The first chunk goes alone: what it does to people is looked at before the others leave.
+        """
         if new.empty:
             return []
-        audience_id = plan.target.audience_id
-        fields = mailchimp.fetch_merge_tags(self.client, audience_id)
-        unique = self.segment_made or segment.name_is_unique(self.client, plan.target)
-        late: list[str] = []
-        for start in range(0, len(new), CHUNK):
-            chunk = new.iloc[start:start + CHUNK]
-            self.progress("Adding new people", start, len(new))
-            request = mailchimp.build_batch_subscribe(
-                audience_id, [_contact(person, fields) for _, person in chunk.iterrows()],
-                plan.new_contacts, plan.target.segment_name if unique else None)
-            if (answer := self._send_chunk("subscribe", len(chunk), request)) is not None:
-                late += self._accept(mailchimp.parse_batch_subscribe(answer), plan)
-        return late
+        archived = mailchimp.fetch_members(self.client, plan.target.audience_id, "archived")["member_hash"]
+        back = new["member_hash"].isin(archived)
+        self.refused |= dict.fromkeys(new.loc[back, "member_hash"], "archived")
+        new = new[~back]
+        self.tagging = plan.target.unique
+        fields = mailchimp.fetch_merge_tags(self.client, plan.target.audience_id)
+        parts = [new.iloc[start:start + CHUNK] for start in range(0, len(new), CHUNK)]
+        late = [self._subscribe_chunk(plan, part, fields) for part in parts[:1]]
+        self.tagging &= not any(late)
+        late += self._at_once("Adding new people", lambda part: self._subscribe_chunk(plan, part, fields), parts[1:])
+        return [address for some in late for address in some]
 
-    def _accept(self, answer: mailchimp.Subscribed, plan: Plan) -> list[str]:
-        """Hold an answer against what was asked; stop for good if anyone's status was touched."""
+    def _subscribe_chunk(self, plan: Plan, people: pd.DataFrame, fields: set[str]) -> list[str]:
+        tag = plan.target.segment_name if self.tagging else None
+        request = mailchimp.build_batch_subscribe(plan.target.audience_id, _contacts(people, fields),
+                                                  plan.new_contacts, tag)
+        answer = self._send_chunk("subscribe", len(people), request)
+        return [] if answer is None else self._accept(mailchimp.parse_batch_subscribe(answer), plan)
+
+    def _accept(self, answer: Subscribed, plan: Plan) -> list[str]:
+        """Hold an answer against what was asked; stop for good if anyone's status was touched or a tag went astray."""
         wrong = [m for m in answer.created if m.get("status") != plan.new_contacts]
         if answer.updated or wrong:
             raise UnsafePlan(f"Mailchimp changed {len(answer.updated)} contacts that were there already and gave "
                              f"{len(wrong)} new ones another status than {plan.new_contacts}. Stopped; nothing "
-                             "more was sent. Look at the audience before you sync again.")
+                             "more was sent. Look at the audience before you sync again.", guard="canary",
+                             numbers={"changed": len(answer.updated), "wrong_status": len(wrong)}, run_id=self.run_id)
         self.refused |= {h: reason for h, reason in answer.errors.items() if reason != "exists"}
         return [m["email_address"] for m in answer.created
                 if plan.target.segment_id not in [tag["id"] for tag in m.get("tags", [])]]
 
-    def _move(self, plan: Plan, joiners: list[str], leavers: list[str]) -> None:
+    def _move(self, target: Target, joiners: list[str], leavers: list[str]) -> None:
         """Put people on the segment and take others off it, 500 of each in one request."""
         nobody: list[str] = []
-        chunks = list(zip_longest(_chunks(joiners), _chunks(leavers), fillvalue=nobody))
-        for number, (add, remove) in enumerate(chunks):
-            self.progress("Updating the segment", number, len(chunks))
-            self._move_chunk(plan, add, remove)
+        parts = list(zip_longest(_chunks(joiners), _chunks(leavers), fillvalue=nobody))
+        self._at_once("Updating the segment", lambda part: self._move_chunk(target, *part), parts)
 
-    def _move_chunk(self, plan: Plan, add: list[str], remove: list[str]) -> None:
-        assert plan.target.segment_id is not None
+    def _move_chunk(self, target: Target, add: list[str], remove: list[str]) -> None:
+        assert target.segment_id is not None
         try:
             self._send_chunk("segment", len(add) + len(remove), mailchimp.build_segment_update(
-                plan.target.audience_id, plan.target.segment_id, add, remove))
+                target.audience_id, target.segment_id, add, remove))
         except ApiFinal as error:
             if not mailchimp.nobody_on_list(error):
                 raise
             if add and remove:
-                self._move_chunk(plan, [], remove)
+                self._move_chunk(target, [], remove)
+
+    def _at_once(self, doing: str, work: Callable[[Any], T], parts: Sequence[Any]) -> list[T]:
+        """The work on each part, as many at a time as there are connections; the first error stops the rest."""
+        with ThreadPoolExecutor(self.client.slots) as pool:
+            waiting = [pool.submit(work, part) for part in parts]
+            try:
+                for number, done in enumerate(as_completed(waiting)):
+                    done.result()
+                    self.progress(doing, number + 1, len(parts))
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return [each.result() for each in waiting]
 
     def _send_chunk(self, kind: str, people: int, request: mailchimp.Request) -> dict[str, Any] | None:
         """Send one chunk, recorded before and after; None when no answer came."""
-        self.sent += 1
-        number = self.sent
-        ledger.record_sent(self.home, self.run_id, number, kind, people)
+        with self._numbers:
+            self.sent += 1
+            number = self.sent
         try:
-            answer = self.client.send(request)
+            answer = self.client.send(
+                request, lambda: ledger.record_sent(self.home, self.run_id, number, kind, people))
         except mailchimp.Unanswered:
-            self.unanswered += 1
+            with self._numbers:
+                self.unanswered += 1
             return None
         except ApiFinal as error:
             ledger.record_answered(self.home, self.run_id, number, f"refused {error.status}")
@@ -115,12 +147,14 @@ class Delivery:
         return answer
 
 
-def _chunks(items: list[str]) -> Iterator[list[str]]:
-    return (items[start:start + CHUNK] for start in range(0, len(items), CHUNK))
+def _chunks(items: list[str]) -> list[list[str]]:
+    return [items[start:start + CHUNK] for start in range(0, len(items), CHUNK)]
 
 
-def _contact(person: pd.Series, fields: set[str]) -> dict[str, Any]:
-    """A new person as Mailchimp takes it: the address and the names the audience has fields for."""
-    names = {"FNAME": person["first_name"], "LNAME": person["last_name"]}
-    return {"address": person["address"],
-            "merge_fields": {tag: name for tag, name in names.items() if tag in fields and isinstance(name, str)}}
+def _contacts(people: pd.DataFrame, fields: set[str]) -> list[dict[str, Any]]:
+    """New people as Mailchimp takes them: the address, and the names the audience has fields for."""
+    columns = {tag: people[name].tolist() for tag, name in (("FNAME", "first_name"), ("LNAME", "last_name"))
+               if tag in fields}
+    return [{"address": address, "merge_fields": {tag: value for tag, value in zip(columns, values, strict=True)
+                                                  if isinstance(value, str)}}
+            for address, *values in zip(people["address"].tolist(), *columns.values(), strict=True)]

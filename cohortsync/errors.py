@@ -15,6 +15,8 @@ or a whole e-mail address. Front ends show the message of these and let anything
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class CohortsyncError(Exception):
     """Base of the tree; catching it catches everything meant for a person."""
@@ -39,7 +41,14 @@ class StoreError(CohortsyncError):
 
 
 class UnsafePlan(CohortsyncError):
+    """Carries which ``guard`` refused, the ``numbers`` it looked at, and the ``run_id`` of the plan that was kept."""
+
     exit_status = 4
+
+    def __init__(self, message: str, *, guard: str = "", numbers: Mapping[str, float] | None = None,
+                 run_id: str = "") -> None:
+        super().__init__(message)
+        self.guard, self.numbers, self.run_id = guard, dict(numbers or {}), run_id
 
 
 class ApiTransient(CohortsyncError):

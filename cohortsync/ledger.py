@@ -273,11 +273,35 @@ def runs(home: Path) -> list[dict[str, Any]]:
     return [{**row, "receipt": json.loads(row["receipt"])} for row in rows]
 
 
-def close_interrupted_runs(home: Path, account_id: str) -> int:
-    """Close the runs of an account that were left open; call only while holding its lease."""
+def run(home: Path, run_id: str) -> dict[str, Any] | None:
+    """One run with its receipt as a dict; None when there is none of that id."""
+    row = _one(home, "select * from runs where run_id = ?", (run_id,))
+    return {**row, "receipt": json.loads(row["receipt"])} if row else None
+
+
+def runs_cut_short(home: Path, account_id: str) -> list[dict[str, Any]]:
+    """The runs of an account that were left open, the oldest first; look only while holding its lease."""
+    rows = _all(home, "select * from runs where status = 'applying' and account_id = ? order by started_at",
+                (account_id,))
+    return [{**row, "receipt": json.loads(row["receipt"])} for row in rows]
+
+
+def last_unanswered(home: Path, run_id: str) -> str | None:
+    """When a run last sent what was never answered."""
+    row = _one(home, "select max(sent_at) as at from batches where run_id = ? and answered_at is null", (run_id,))
+    return row["at"] if row else None
+
+
+def record_read_back(home: Path, run_id: str) -> None:
+    """Note that what a run sent without an answer was waited out and is now read back."""
     with state(home) as con:
-        return con.execute("update runs set status = 'interrupted', finished_at = ? where status = 'applying' "
-                           "and account_id = ?", (now(), account_id)).rowcount
+        con.execute("update batches set answered_at = ?, outcome = 'read back' where run_id = ? "
+                    "and answered_at is null", (now(), run_id))
+
+
+def batches(home: Path, run_id: str) -> int:
+    """How many chunks a run has sent."""
+    return len(_all(home, "select number from batches where run_id = ?", (run_id,)))
 
 
 def record_sent(home: Path, run_id: str, number: int, kind: str, people: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,6 @@ from cohortsync.errors import ApiFinal, ApiTransient, BadInput, CohortsyncError,
 
 CHUNK = 500
 PAGE = 1000
-READERS = 4
 WRITING_ROLES = ("owner", "admin", "manager")
 MEMBER_FIELDS = "members.id,members.email_address,members.status,members.tags,members.last_changed,total_items"
 
@@ -65,16 +64,27 @@ def base_url(key: str, local: str | None = None) -> str:
 
 @dataclass
 class Client:
-    """One account's API: where it is, the session that carries the key, and how many requests were made."""
+    """One account's API: where it is, the session that carries the key, and how many requests were made.
+
+    ``slots``: the most requests at once; ``wrote``: how many of those made could change something.
+    """
 
     url: str
     http: requests.Session
     settings: Settings
+    slots: int = 4
     made: int = 0
+    wrote: int = 0
     _count: threading.Lock = field(default_factory=threading.Lock)
 
-    def send(self, request: Request) -> dict[str, Any]:
-        """The answer's JSON; tries again what may pass, with backoff and jitter.
+    def limit(self, slots: int) -> None:
+        """Let so many requests be open at once, and no more."""
+        self.slots = slots
+        for scheme in ("https://", "http://"):
+            self.http.mount(scheme, HTTPAdapter(pool_maxsize=slots, pool_block=True))
+
+    def send(self, request: Request, noting: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """The answer's JSON; tries again what may pass, with backoff and jitter. ``noting`` is called before each try.
 
         Raises Unanswered for a write without an answer, ApiTransient when the tries are used up, ApiFinal
         for a no.
@@ -83,11 +93,13 @@ class Client:
             retry=retry_if_exception_type((ApiTransient, Unanswered) if request.method == "GET" else ApiTransient),
             stop=stop_after_attempt(self.settings.attempts), reraise=True,
             wait=wait_random_exponential(self.settings.backoff_seconds, self.settings.backoff_max_seconds))
-        return retrying(self._send_once, request)
+        return retrying(self._send_once, request, noting)
 
-    def _send_once(self, request: Request) -> dict[str, Any]:
+    def _send_once(self, request: Request, noting: Callable[[], None]) -> dict[str, Any]:
         with self._count:
             self.made += 1
+            self.wrote += request.method != "GET"
+        noting()
         try:
             answer = self.http.request(
                 request.method, self.url + request.path, params=dict(request.params), json=request.body,
@@ -106,11 +118,11 @@ def open_client(key: str, local: str | None = None, settings: Settings | None = 
     """A client that sends this key to its own host and nowhere else."""
     http = requests.Session()
     http.auth = ("cohortsync", key)
-    http.mount("https://", HTTPAdapter(pool_maxsize=10, pool_block=True))
-    http.mount("http://", HTTPAdapter(pool_maxsize=10, pool_block=True))
     url = base_url(key, local)
     http.trust_env = not is_rehearsal(url)
-    return Client(url, http, settings or Settings())
+    client = Client(url, http, settings or Settings())
+    client.limit(client.settings.connections)
+    return client
 
 
 def parse_answer(status: int, content_type: str, answer: requests.Response) -> dict[str, Any]:
@@ -197,15 +209,20 @@ def fetch_segments(client: Client, audience_id: str) -> list[dict[str, Any]]:
     return [{"segment_id": int(row["id"]), "name": str(row["name"])} for row in rows]
 
 
-def fetch_segment_members(client: Client, audience_id: str, segment_id: int) -> dict[str, str]:
-    """Member hash → address of everyone on the segment that Mailchimp lists, whatever their status.
+def fetch_segment_members(client: Client, audience_id: str, segment_id: int) -> pd.DataFrame:
+    """``member_hash, address, status`` of everyone on the segment that Mailchimp lists, whatever their status.
 
     Source: …/marketing/api/list-segment-members/
     """
     rows = _pages(client, f"{audience_path(audience_id)}/segments/{segment_id}/members", "members",
-                  {"fields": "members.id,members.email_address,total_items", "include_cleaned": "true",
+                  {"fields": "members.id,members.email_address,members.status,total_items", "include_cleaned": "true",
                    "include_unsubscribed": "true", "include_transactional": "true"})
-    return {row["id"]: row["email_address"] for row in rows}
+    return parse_segment_members(rows)
+
+
+def parse_segment_members(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame.from_records(rows, columns=["id", "email_address", "status"])
+    return frame.set_axis(["member_hash", "address", "status"], axis="columns").astype("str")
 
 
 def _pages(client: Client, path: str, rows_key: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -213,7 +230,7 @@ def _pages(client: Client, path: str, rows_key: str, params: Mapping[str, Any]) 
     for _ in range(3):
         first = _page(client, path, params, 0)
         total = int(first.get("total_items", 0))
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(client.slots) as pool:
             rest = pool.map(lambda offset: _page(client, path, params, offset), range(PAGE, total, PAGE))
             rows = [row for page in [first, *rest] for row in page.get(rows_key, [])]
         distinct = {row.get("id", row.get("tag")): row for row in rows}

@@ -24,8 +24,23 @@ def refresh(home: Path, client: Client, audience_id: str) -> pd.DataFrame:
     return members
 
 
-def pending_on(members: pd.DataFrame, segment_id: int) -> dict[str, str]:
-    """Member hash → address of pending people whose own record carries the tag: the segment does not list them."""
+def carrying(members: pd.DataFrame, segment_id: int) -> pd.DataFrame:
+    """``member_hash, address, status`` of members whose own record carries the tag, be they on its list or not."""
     ours = members["tags"].map(lambda tags: segment_id in tags).astype(bool)
-    tagged = members[ours & (members["status"] == "pending")]
-    return dict(zip(tagged["member_hash"], tagged["address"], strict=True))
+    return members.loc[ours, ["member_hash", "address", "status"]]
+
+
+def last_export(home: Path, audience_id: str, segment_id: int) -> pd.DataFrame | None:
+    """Who was on a segment when the last run had ended (``plan.EXPORT_COLUMNS``); None before the first."""
+    file = _export_file(home, audience_id, segment_id)
+    return pd.read_parquet(file) if file.exists() else None
+
+
+def keep_export(home: Path, audience_id: str, segment_id: int, people: pd.DataFrame) -> None:
+    """Remember how a run leaves a segment, or is about to."""
+    config.private_folder(home / "audiences" / audience_id)
+    config.write_private(_export_file(home, audience_id, segment_id), people.astype("str").to_parquet(index=False))
+
+
+def _export_file(home: Path, audience_id: str, segment_id: int) -> Path:
+    return home / "audiences" / audience_id / f"export-{segment_id}.parquet"

@@ -1,15 +1,18 @@
 """What a sync will do to each person, decided from values alone: nothing is read or sent here.
 
 Words: ``add_new`` (not in the audience), ``add_existing`` (in it, not on the segment), ``keep`` (on the
-segment already), ``refuse`` (must not be added; the reason says why), ``remove`` (on the segment, should not be).
+segment already), ``refuse`` (must not be added; the reason says why), ``remove`` (on the segment, should not be),
+``leave`` (put on the segment by hand, where hand edits are kept).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cohortsync import emails
@@ -17,12 +20,21 @@ from cohortsync.errors import UnsafePlan
 from cohortsync.mailchimp import CHUNK
 
 WORDS = ("add_new", "add_existing", "keep", "refuse", "remove")
+ADDING = ("add_new", "add_existing")
 NOT_MAILABLE = ("unsubscribed", "cleaned", "archived")
+OWN_RULES = ("no_consent", "forgotten_here")  # reasons to take someone off the segment, whatever Mailchimp thinks
+TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
+EXPORT_COLUMNS = ["member_hash", "address", "canonical_id", "edit"]
+NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a plan would write: the account, the audience, the cohort's own segment (None: not made yet)."""
+    """Where a plan would write: the account, the audience, the cohort's own segment (None: not made yet).
+
+    ``unique``: whether a tag of the segment's name can mean no other; ``adopted``: whether it was made by others
+    and becomes the cohort's with this plan.
+    """
 
     account_id: str
     account_name: str
@@ -31,6 +43,8 @@ class Target:
     rehearsal: bool
     segment_id: int | None
     segment_name: str
+    unique: bool = True
+    adopted: bool = False
 
     def __str__(self) -> str:
         place = f"{self.account_name} › {self.audience_name} › segment {self.segment_name}"
@@ -38,12 +52,36 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a sync was asked for beyond who and where.
+
+    ``keep_hand_edits``: leave what people did to the segment in Mailchimp; ``adopt``: take over a segment of the
+    wished name that others made.
+    """
+
+    keep_hand_edits: bool = False
+    adopt: bool = False
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One thing that apply will refuse to do unless told: its ``name``, the ``numbers`` it looked at, its words."""
+
+    name: str
+    numbers: Mapping[str, float]
+    message: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """One cohort's plan.
 
     ``people``: one row a person with ``member_hash, address, canonical_id, word, reason, status`` (in the
-    audience now), ``in_segment, first_name, last_name``. ``excluded``: reason → ids that are not exportable.
-    ``as_of``: when the Mixpanel data it was made from was published.
+    audience now), ``in_segment``, ``was_exported`` (on it as the last export left it), ``old_hash, old_address`` (of
+    someone whose address changed: comes off the segment with the same line), ``first_name, last_name``.
+    ``excluded``: reason → ids that are not exportable. ``first``: no export was made to the segment yet.
+    ``reads``: requests it took to make. ``as_of``: when the Mixpanel data it was made from was published.
+    ``limits``: the share of the segment and the number of people from which the guards stop a plan.
     """
 
     project_id: str
@@ -55,6 +93,11 @@ class Plan:
     excluded: Mapping[str, int]
     warnings: tuple[str, ...] = ()
     as_of: datetime | None = None
+    run_id: str = ""
+    terms: Terms = field(default_factory=Terms)
+    first: bool = False
+    reads: int = 0
+    limits: tuple[float, int] = (0.2, 500)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -63,78 +106,213 @@ class Plan:
         return {word: int(found.get(word, 0)) for word in WORDS}
 
     @property
-    def writes(self) -> int:
-        """Requests that will write: full chunks of 500, and one to make the segment."""
+    def address_changed(self) -> int:
+        """People whose address changed: their old one comes off the segment."""
+        return int(self.people["old_hash"].notna().sum()) if "old_hash" in self.people else 0
+
+    @property
+    def additions(self) -> int:
         counts = self.counts
-        calls = _chunks(counts["add_new"]) + max(_chunks(counts["add_existing"]), _chunks(counts["remove"]))
-        return calls + (self.target.segment_id is None)
+        return counts["add_new"] + counts["add_existing"]
+
+    @property
+    def removals(self) -> int:
+        return self.counts["remove"] + self.address_changed
 
     @property
     def changes(self) -> int:
+        return self.additions + self.removals
+
+    @property
+    def new_billed_contacts(self) -> int:
+        """Contacts that the audience will hold, and Mailchimp bill, who are not in it now."""
+        return self.counts["add_new"]
+
+    @property
+    def writes(self) -> int:
+        """Requests that will write: full chunks of 500, and one to make the segment."""
         counts = self.counts
-        return counts["add_new"] + counts["add_existing"] + counts["remove"]
+        joining = counts["add_existing"] + (0 if self.target.unique else counts["add_new"])
+        calls = chunks(counts["add_new"]) + max(chunks(joining), chunks(self.removals))
+        return calls + (self.target.segment_id is None)
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """What applying takes: ``reads``, ``writes``, and beside them the least that 500 a call allows, ``minimum``.
+
+        The reads are those of planning once more, and of reading back and the archived where something is written.
+        """
+        counts = self.counts
+        minimum = sum(map(chunks, (counts["add_new"], counts["add_existing"], self.removals)))
+        after = self.numbers["in_segment"]
+        back = max(pages(after), 1) + 2 * bool(counts["add_new"]) if self.changes else 0
+        return {"reads": self.reads + back, "writes": self.writes, "minimum": minimum}
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The three that are never one: ``exportable``, ``in_segment`` and ``mailable`` (subscribed) after the plan."""
+        people = self.people
+        there = people["word"].isin([*ADDING, "keep", "leave"]) | (
+            (people["word"] == "refuse") & people.get("in_segment", False))
+        status = people["status"] if "status" in people else pd.Series(None, index=people.index)
+        status = status.where(people["word"] != "add_new", self.new_contacts)
+        excluded = sum(self.excluded.values())
+        return {"exportable": self.size - excluded, "in_segment": int(there.sum()),
+                "mailable": int((there & (status == "subscribed")).sum())}
+
+    @property
+    def guards(self) -> list[Guard]:
+        """What apply will refuse to do unless it is told to."""
+        return list(_guards(self))
+
+    def cohort_people(self) -> pd.DataFrame:
+        """The exportable users as ``plan_people`` takes them."""
+        people = self.people
+        ours = people["word"].isin([*ADDING, "keep", "refuse"]) | people["reason"].isin(OWN_RULES)
+        placed = ["word", "status", "in_segment", "was_exported", "old_hash", "old_address"]
+        return people[ours].assign(consent=people["reason"] != "no_consent", reason="exportable").drop(columns=placed)
 
     def preview(self) -> pd.DataFrame:
         """``people`` fit to be shown: addresses masked, also where they are ids, names left out."""
-        return shown(self.people)[["canonical_id", "email", "word", "reason", "status", "in_segment"]]
+        return shown(self.people)[["canonical_id", "email", "old_email", "word", "reason", "status", "was_exported",
+                                   "in_segment"]]
 
     def _repr_html_(self) -> str:
         return pd.Series(self.counts, name=str(self.target)).to_frame().to_html()
 
 
 def shown(people: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a plan or an outcome with ``email`` masked in place of ``address``, names and hashes left out."""
-    return emails.masked(people.drop(columns=["member_hash", "first_name", "last_name"]))
+    """Rows of a plan or an outcome with ``email`` and ``old_email`` masked, names and hashes left out."""
+    hidden = ["member_hash", "old_hash", "first_name", "last_name"]
+    frame = emails.masked(people.drop(columns=hidden, errors="ignore")).rename(columns={"old_address": "old_email"})
+    frame["old_email"] = frame["old_email"].map(emails.mask, na_action="ignore")
+    return frame
 
 
-def _chunks(people: int) -> int:
+def chunks(people: int) -> int:
     return -(-people // CHUNK)
 
 
-def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: Mapping[str, str],
-                rejects: Mapping[str, str]) -> pd.DataFrame:
-    """One row per exportable user and per person who must leave the segment.
+def pages(rows: int) -> int:
+    return -(-rows // 1000)
 
-    ``audience``: rows of ``audience.people``; ``members``: of ``mailchimp.fetch_members``, archived included;
-    ``on_segment``: member hash → address of everyone on the segment; ``rejects``: member hash → refusal that
-    is remembered.
+
+def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFrame, rejects: Mapping[str, str],
+                last: pd.DataFrame | None = None, forgotten: Set[str] = frozenset(),
+                keep_hand_edits: bool = False) -> pd.DataFrame:
+    """One row per exportable user and per person on the segment who is none.
+
+    ``audience``: rows of ``audience.people``; ``members``: of the mirror, archived included; ``on_segment``:
+    ``member_hash, address, status`` of everyone on the segment; ``rejects``: member hash → refusal that is
+    remembered; ``last``: what the last export left (``EXPORT_COLUMNS``), None before the first; ``forgotten``:
+    hashes of people who are never to be exported again.
     """
-    wanted = audience[audience["reason"] == "exportable"].drop(columns=["reason", "last_seen_at"])
-    wanted = wanted.assign(member_hash=wanted["address"].map(emails.member_hash).astype("str"))
+    left = NO_EXPORT if last is None else last
     status = members.drop_duplicates("member_hash").set_index("member_hash")["status"]
+    wanted = _wanted(audience, status, on_segment, left)
+    wanted["word"], wanted["reason"] = _words(wanted, rejects, forgotten, last is not None, keep_hand_edits)
+    others = _others(wanted, status, on_segment, left, last is not None, keep_hand_edits)
+    return _with_old_addresses(wanted, others)
+
+
+def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame) -> pd.DataFrame:
+    """The exportable users, and where each stands in the three views."""
+    wanted = audience[audience["reason"] == "exportable"].copy()
+    if "member_hash" not in wanted:
+        wanted["member_hash"] = wanted["address"].map(emails.member_hash).astype("str")
     wanted["status"] = wanted["member_hash"].map(status)
-    wanted["in_segment"] = wanted["member_hash"].isin(list(on_segment))
-    wanted["word"], wanted["reason"] = _words(wanted, rejects)
-    leavers = [(h, a) for h, a in on_segment.items() if h not in set(wanted["member_hash"])]
-    gone = pd.DataFrame(leavers, columns=["member_hash", "address"], dtype="str")
-    gone = gone.assign(status=gone["member_hash"].map(status), in_segment=True, word="remove",
-                       reason="not_in_target")
-    frame = pd.concat([wanted, gone], ignore_index=True)
-    return frame[["member_hash", "address", "canonical_id", "word", "reason", "status", "in_segment",
-                  "first_name", "last_name"]]
+    wanted["in_segment"] = wanted["member_hash"].isin(on_segment["member_hash"])
+    wanted["edit"] = wanted["member_hash"].map(left.set_index("member_hash")["edit"])
+    wanted["was_exported"] = wanted["edit"].isin(["", "unproven"])
+    return wanted.reset_index(drop=True)
 
 
-def _words(wanted: pd.DataFrame, rejects: Mapping[str, str]) -> tuple[pd.Series, pd.Series]:
-    new = wanted["status"].isna()
+def _words(wanted: pd.DataFrame, rejects: Mapping[str, str], forgotten: Set[str], exported_before: bool,
+           keep_hand_edits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Each person's word and reason; where several rules hold, the first of them."""
+    key, there, new = wanted["member_hash"], wanted["in_segment"], wanted["status"].isna()
     barred = wanted["status"].isin(NOT_MAILABLE)
-    rejected = new & wanted["member_hash"].isin(list(rejects))
-    word = pd.Series("add_existing", index=wanted.index, dtype="str")
-    word = word.mask(new, "add_new").mask(wanted["in_segment"], "keep").mask(barred | rejected, "refuse")
-    reason = pd.Series("", index=wanted.index, dtype="str")
-    reason = reason.mask(rejected, "rejected_before").mask(barred, wanted["status"])
-    return word, reason
+    taken_off = ~there & ~new & ((wanted["edit"] == "") | (wanted["edit"] == "removed_by_hand"))
+    put_on = there & ~wanted["was_exported"] & exported_before
+    refusal = key.map(rejects) if rejects else pd.Series(None, index=key.index, dtype="object")
+    named = refusal.where(refusal.isin(TOLD_APART), "rejected_before")
+    consent = wanted["consent"].fillna(False).astype(bool) if "consent" in wanted else pd.Series(True, index=key.index)
+    unlike = there.map({True: "remove", False: "refuse"})
+    rules = [(key.isin(forgotten), unlike, "forgotten_here"), (~consent, unlike, "no_consent"),
+             (barred, "refuse", wanted["status"]), (new & ~there & refusal.notna(), "refuse", named),
+             (put_on, "keep", "added_by_hand"), (there, "keep", ""),
+             (taken_off & keep_hand_edits, "refuse", "removed_by_hand"),
+             (taken_off, "add_existing", "removed_by_hand"), (new, "add_new", "")]
+    holds = [rule[0].to_numpy(dtype=bool) for rule in rules]
+    return (np.select(holds, [_column(rule[1], len(wanted)) for rule in rules], "add_existing"),
+            np.select(holds, [_column(rule[2], len(wanted)) for rule in rules], ""))
 
 
-def check_guards(plan: Plan, share: float = 0.2, people: int = 500) -> None:
-    """Refuse a plan that empties a segment or takes more than a share (and a number) of people off it."""
-    counts = plan.counts
+def _column(value: Any, rows: int) -> np.ndarray:
+    return value.to_numpy(dtype=object) if isinstance(value, pd.Series) else np.full(rows, value, dtype=object)
+
+
+def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame,
+            exported_before: bool, keep_hand_edits: bool) -> pd.DataFrame:
+    """Who is on the segment and is no exportable user of the cohort."""
+    gone = on_segment.loc[~on_segment["member_hash"].isin(wanted["member_hash"]), ["member_hash", "address"]]
+    gone = gone.merge(left[["member_hash", "canonical_id", "edit"]], on="member_hash", how="left")
+    by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before
+    return gone.assign(
+        status=gone["member_hash"].map(status), in_segment=True, was_exported=gone["edit"].isin(["", "unproven"]),
+        word=np.where(by_hand & keep_hand_edits, "leave", "remove"),
+        reason=np.where(by_hand, "added_by_hand", "not_in_target"))
+
+
+def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """One line for someone whose address changed: the old one, on the segment, beside the new one."""
+    old = others[(others["word"] == "remove") & others["canonical_id"].isin(wanted["canonical_id"])]
+    old = old.drop_duplicates("canonical_id").set_index("canonical_id")
+    wanted["old_hash"] = wanted["canonical_id"].map(old["member_hash"])
+    wanted["old_address"] = wanted["canonical_id"].map(old["address"])
+    changed = wanted["old_hash"].notna() & (wanted["reason"] == "")
+    wanted.loc[changed, "reason"] = "address_changed"
+    rest = others[~others["member_hash"].isin(old["member_hash"])].assign(old_hash=None, old_address=None)
+    frame = pd.concat([wanted, rest], ignore_index=True)
+    kept = [name for name in wanted.columns if name not in ("distinct_id", "last_seen_at", "edit", "consent")]
+    return frame[_ordered(kept)].astype(dict.fromkeys(["word", "reason", "canonical_id"], "str"))
+
+
+def _ordered(names: list[str]) -> list[str]:
+    first = ["member_hash", "address", "canonical_id", "word", "reason", "status", "in_segment", "was_exported",
+             "old_hash", "old_address"]
+    return first + [name for name in names if name not in first]
+
+
+def _guards(plan: Plan) -> Any:
+    share, people = plan.limits
     now = int(plan.people["in_segment"].sum())
-    if now and counts["remove"] == now and not counts["add_new"] + counts["add_existing"]:
-        raise UnsafePlan(f"The plan takes all {now:,} people off {plan.target}. If the cohort is meant to be empty, "
-                         "say so with --force.")
-    if counts["remove"] > max(share * now, people):
-        raise UnsafePlan(f"The plan takes {counts['remove']:,} of {now:,} people off {plan.target}, more than "
-                         f"{share:.0%} and more than {people}. Look at it with --dry-run; then --force if it is right.")
+    limit, added, removed = max(share * now, people), plan.additions, plan.removals
+    numbers = {"on_segment": now, "added": added, "removed": removed, "limit": limit}
+    if now and removed == now and not added:
+        yield Guard("empty", numbers, f"The plan takes all {now:,} people off {plan.target}. If the cohort is meant to "
+                    "be empty, say so with --force.")
+    elif removed > limit:
+        yield Guard("remove", numbers, f"The plan takes {removed:,} of {now:,} people off {plan.target}, more than "
+                    f"{share:.0%} and more than {people:,}. Look at it with cohortsync plan; then --force if it is "
+                    "right.")
+    if added > limit and plan.first:
+        yield Guard("first", numbers, f"The first sync to {plan.target} adds {added:,} people. If that is right, "
+                    f"confirm the number: --confirm {added}.")
+    elif added > limit:
+        yield Guard("add", numbers, f"The plan adds {added:,} people to the {now:,} on {plan.target}, more than "
+                    f"{share:.0%} and more than {people:,}. Look at it with cohortsync plan; then --force if it is "
+                    "right.")
+
+
+def check_guards(plan: Plan, confirm: int | None = None) -> None:
+    """Refuse (UnsafePlan, with ``guard`` and ``numbers``) a plan that empties a segment or changes much of it.
+
+    ``confirm``: how many people a first sync is known to add.
+    """
+    for guard in plan.guards:
+        if not (guard.name == "first" and confirm == plan.additions):
+            raise UnsafePlan(guard.message, guard=guard.name, numbers=guard.numbers, run_id=plan.run_id)
 
 
 def check_unchanged(approved: Plan, fresh: Plan) -> None:
@@ -142,11 +320,28 @@ def check_unchanged(approved: Plan, fresh: Plan) -> None:
 
     What has become needless is simply no longer in the fresh plan.
     """
-    def moves(plan: Plan) -> set[tuple[str, str]]:
-        acting = plan.people[plan.people["word"].isin(["add_new", "add_existing", "remove"])]
-        return set(zip(acting["member_hash"], acting["word"].str.replace("add_.*", "add", regex=True), strict=True))
-
     more = moves(fresh) - moves(approved)
     if more or approved.target.audience_id != fresh.target.audience_id:
         raise UnsafePlan(f"Since the plan was approved, {len(more):,} more changes became due. Nothing was sent; "
-                         "look at the new plan and approve that.")
+                         "look at the new plan and approve that.", guard="changed", numbers={"more": len(more)},
+                         run_id=fresh.run_id)
+
+
+def moves(plan: Plan) -> set[tuple[str, str]]:
+    """Who is put on the segment and who taken off it: (member hash, add or remove)."""
+    people = plan.people
+    adding = people.loc[people["word"].isin(ADDING), "member_hash"]
+    removing = pd.concat([people.loc[people["word"] == "remove", "member_hash"], people["old_hash"].dropna()])
+    return {*((key, "add") for key in adding), *((key, "remove") for key in removing)}
+
+
+def within(first: Plan, again: Plan) -> Plan:
+    """A plan made again while its first is applied, without what the first did not say."""
+    people = again.people
+    staying = first.people.loc[first.people["word"].isin([*ADDING, "keep"]), "member_hash"]
+    new = first.people.loc[first.people["word"] == "add_new", "member_hash"]
+    off = [key for key, move in moves(first) if move == "remove"]
+    wrong = ((people["word"] == "add_existing") & ~people["member_hash"].isin(staying)) | (
+        (people["word"] == "add_new") & ~people["member_hash"].isin(new)) | (
+        (people["word"] == "remove") & ~people["member_hash"].isin(off))
+    return replace(again, people=people[~wrong], run_id=first.run_id)

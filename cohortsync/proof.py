@@ -2,52 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cohortsync import mailchimp, mirror
 from cohortsync.mailchimp import Client
-from cohortsync.plan import Plan
+from cohortsync.plan import ADDING, EXPORT_COLUMNS, NOT_MAILABLE, OWN_RULES, Plan, Target
 
-OUTCOMES = ("added", "kept", "removed", "refused")
+OUTCOMES = ("added", "kept", "removed", "refused", "left", "unproven")
 
 
-def fetch_back(client: Client, plan: Plan) -> tuple[set[str], set[str]]:
-    """Hashes of those on the plan's segment now, and of pending ones who carry its tag."""
-    target = plan.target
+def fetch_back(client: Client, plan: Plan, target: Target) -> pd.DataFrame:
+    """``member_hash, address, status`` of those on the segment now, and of pending ones who carry its tag."""
     assert target.segment_id is not None
-    on_segment = set(mailchimp.fetch_segment_members(client, target.audience_id, target.segment_id))
+    listed = mailchimp.fetch_segment_members(client, target.audience_id, target.segment_id)
     if plan.new_contacts != "pending" and not (plan.people["status"] == "pending").any():
-        return on_segment, set()
-    waiting = mailchimp.fetch_members(client, target.audience_id, "pending")
-    return on_segment, set(mirror.pending_on(waiting, target.segment_id))
+        return listed
+    waiting = mirror.carrying(mailchimp.fetch_members(client, target.audience_id, "pending"), target.segment_id)
+    return pd.concat([listed, waiting[~waiting["member_hash"].isin(listed["member_hash"])]], ignore_index=True)
 
 
-def outcomes(planned: pd.DataFrame, on_segment: Set[str], pending: Set[str],
-             refused: Mapping[str, str]) -> pd.DataFrame:
-    """``planned`` (a plan's people) with ``outcome`` (added, kept, removed, refused, unproven) and its reason."""
-    people = planned.copy()
-    there = people["member_hash"].isin(on_segment | pending)
-    barred = people["member_hash"].isin(list(refused)) & ~there
-    add = people["word"].isin(["add_new", "add_existing"])
-    people["outcome"] = pd.Series("unproven", index=people.index).mask(
-        add & there, "added").mask((people["word"] == "keep") & there, "kept").mask(
-        (people["word"] == "remove") & ~there, "removed").mask((people["word"] == "refuse") | barred, "refused")
-    people.loc[barred, "reason"] = people.loc[barred, "member_hash"].map(refused)
-    people.loc[people["member_hash"].isin(pending - on_segment), "reason"] = "awaiting_confirmation"
-    people.loc[(people["word"] == "refuse") & people["in_segment"], "reason"] += ", in_segment_not_mailable"
+def outcomes(planned: pd.DataFrame, on_segment: pd.DataFrame, refused: Mapping[str, str]) -> pd.DataFrame:
+    """``planned`` (a plan's people) with ``outcome`` (one of OUTCOMES), its reason, and ``status_after``.
+
+    ``on_segment``: as read back; ``refused``: member hash → reason, of those who could not be added after all.
+    """
+    people, word = planned.copy(), planned["word"]
+    after = on_segment.drop_duplicates("member_hash").set_index("member_hash")["status"]
+    there = people["member_hash"].isin(after.index)
+    moved = ~people["old_hash"].isin(after.index)
+    barred = people["member_hash"].isin(list(refused)) & ~there & moved
+    own_rule = (word == "remove") & people["reason"].isin(OWN_RULES) & ~there
+    holds = [barred | (word == "refuse") & moved | own_rule, word.isin(ADDING) & there & moved,
+             (word == "keep") & there & moved, (word == "remove") & ~there, word == "leave"]
+    people["outcome"] = np.select([rule.to_numpy(dtype=bool) for rule in holds],
+                                  ["refused", "added", "kept", "removed", "left"], "unproven")
+    people["status_after"] = people["member_hash"].map(after)
+    people.loc[barred & (word != "refuse"), "reason"] = people["member_hash"].map(refused)
+    people.loc[there & (people["status_after"] == "pending") & (word != "refuse"), "reason"] = "awaiting_confirmation"
+    people.loc[(word == "refuse") & there, "reason"] += ", in_segment_not_mailable"
     return people
 
 
-def count(plan: Plan, outcome: pd.DataFrame) -> dict[str, Any]:
-    """The receipt's numbers: people by outcome, refusals by reason, and how many of the cohort are accounted for."""
+def is_complete(outcome: pd.DataFrame) -> bool:
+    return not (outcome["outcome"] == "unproven").any()
+
+
+def count(plan: Plan, outcome: pd.DataFrame, on_segment: pd.DataFrame) -> dict[str, Any]:
+    """The receipt's numbers: people by outcome, refusals by reason, and how many of the cohort are accounted for.
+
+    Of ``exportable``, ``in_segment`` and ``mailable`` the last two are counted from what was read back.
+    """
     found = outcome["outcome"].value_counts()
     counts = {word: int(found.get(word, 0)) for word in OUTCOMES}
     proven = counts["added"] + counts["kept"] + counts["refused"] + sum(plan.excluded.values())
-    complete = proven == plan.size and not int(found.get("unproven", 0))
+    complete = proven == plan.size and not counts["unproven"]
     reasons = outcome.loc[outcome["outcome"] == "refused", "reason"].value_counts()
+    expected = outcome.loc[outcome["word"] != "remove", "member_hash"]
     return {**counts, "status": "completed" if complete else "incomplete", "accounted": proven,
             "refusals": {str(reason): int(people) for reason, people in reasons.items()},
-            "awaiting_confirmation": int((outcome["reason"] == "awaiting_confirmation").sum())}
+            "awaiting_confirmation": int((outcome["reason"] == "awaiting_confirmation").sum()),
+            "exportable": plan.size - sum(plan.excluded.values()), "in_segment": len(on_segment),
+            "mailable": int((on_segment["status"] == "subscribed").sum()),
+            "others_on_segment": int((~on_segment["member_hash"].isin(expected)).sum())}
+
+
+def table(plan_excluded: Mapping[str, int], outcome: pd.DataFrame) -> pd.DataFrame:
+    """One row per outcome and reason: ``outcome, reason, people``; those of the cohort add up to its size."""
+    ours = outcome.groupby(["outcome", "reason"], as_index=False).size().rename(columns={"size": "people"})
+    rest = pd.DataFrame({"outcome": "not_exportable", "reason": list(plan_excluded), "people": plan_excluded.values()})
+    return pd.concat([ours, rest], ignore_index=True)
+
+
+def left_behind(outcome: pd.DataFrame, on_segment: pd.DataFrame) -> pd.DataFrame:
+    """What the next plan must know of how this run left the segment (``plan.EXPORT_COLUMNS``).
+
+    ``edit``: "" for people put there by a sync, ``added_by_hand`` and ``removed_by_hand`` for edits that were kept.
+    """
+    there = outcome["member_hash"].isin(on_segment["member_hash"])
+    taken_off = outcome["reason"] == "removed_by_hand"
+    kept = outcome[there | (taken_off & (outcome["outcome"] == "refused"))]
+    edit = np.where(kept["word"] == "leave", "added_by_hand", "")
+    edit = np.where((kept["reason"] == "removed_by_hand") & (kept["outcome"] == "refused"), "removed_by_hand", edit)
+    return kept.assign(edit=edit)[EXPORT_COLUMNS]
+
+
+def about_to_leave(last: pd.DataFrame | None, plan: Plan) -> pd.DataFrame:
+    """``left_behind`` before anything is sent: whom the plan moves may or may not be there until it is proven."""
+    people = plan.people
+    moving = people[people["word"].isin([*ADDING, "remove"])].assign(edit="unproven")[EXPORT_COLUMNS]
+    old = people.loc[people["old_hash"].notna(), ["old_hash", "old_address", "canonical_id"]].assign(edit="unproven")
+    before = [] if last is None else [last]
+    both = pd.concat([moving, old.set_axis(EXPORT_COLUMNS, axis="columns"), *before], ignore_index=True)
+    return both.drop_duplicates("member_hash")
+
+
+def barred_now(people: pd.DataFrame) -> dict[str, str]:
+    """Member hash → reason of those whom a plan made again no longer lets in."""
+    barred = people[(people["word"] == "refuse") | people["reason"].isin([*NOT_MAILABLE, *OWN_RULES])]
+    return dict(zip(barred["member_hash"], barred["reason"], strict=True))

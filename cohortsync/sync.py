@@ -5,12 +5,8 @@ No request here ever changes the subscription status of a contact that is alread
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
@@ -18,175 +14,215 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import access, audience, config, lease, ledger, mailchimp, mirror, proof, segment, warehouse
+from cohortsync import access, lease, ledger, mirror, proof, receipts
 from cohortsync.account import connected
 from cohortsync.delivery import Delivery
-from cohortsync.errors import BadInput, CohortsyncError
-from cohortsync.mailchimp import Client
-from cohortsync.plan import Plan, check_guards, check_unchanged, plan_people, shown
+from cohortsync.errors import CohortsyncError, UnsafePlan
+from cohortsync.plan import NOT_MAILABLE, Plan, Terms, check_guards, check_unchanged
+from cohortsync.receipts import shown_outcome as outcome
 from cohortsync.sources import Progress, silent
+from cohortsync.survey import Survey
 from cohortsync.warehouse import required_project
 
-ROUNDS = 3
+__all__ = ["apply", "export", "outcome", "plan"]
+ROUNDS = 4
+FLEETING = ("merge_fields_refused", "signed_up_too_often")  # refusals that may be over tomorrow
+FLEETING_DAYS = 1
+Review = Callable[[Plan], None]
 
 
-def plan(home: Path, cohort: str, audience_id: str, progress: Progress = silent,
-         project_id: str | None = None) -> Plan:
-    """What a sync of the cohort to the audience would do now; reads only.
+def plan(home: Path, cohort: str, audience_id: str, progress: Progress = silent, project_id: str | None = None,
+         terms: Terms = Terms()) -> Plan:  # noqa: B008 (frozen)
+    """What a sync of the cohort to the audience would do now; reads only. It is kept under its ``run_id``.
 
     ``project_id``: whose cohort it is; None: the workspace's only project's.
     Raises BadInput for an unknown cohort, UnsafePlan when the segment's name is taken by one we did not make.
     """
     with connected(home) as (connection, client):
-        return _plan(home, connection, client, required_project(home, project_id), cohort, audience_id, progress)
+        survey = Survey(home, connection, client, progress)
+        made = survey.cohort(required_project(home, project_id), cohort, audience_id, terms)
+    receipts.keep_plan(home, made)
+    return made
 
 
-def _plan(home: Path, connection: dict[str, Any], client: Client, project: dict[str, Any], cohort: str,
-          audience_id: str, progress: Progress) -> Plan:
-    with warehouse.reading(home) as con:
-        people, as_of = audience.people(con, project, cohort), warehouse.as_of(con)
-    progress("Reading the audience", 0, 1)
-    target = segment.find(home, connection, client, project, cohort, audience_id)
-    members = mirror.refresh(home, client, audience_id)
-    on_segment: dict[str, str] = {}
-    if target.segment_id is not None:
-        on_segment = mailchimp.fetch_segment_members(client, audience_id, target.segment_id)
-        on_segment |= mirror.pending_on(members, target.segment_id)
-    rejects = ledger.rejects(home, connection["account_id"], audience_id)
-    excluded = {str(r): int(n) for r, n in people["reason"].value_counts().items() if r != "exportable"}
-    warning = audience.id_warning(project, people)
-    return Plan(project["project_id"], cohort, len(people), target, connection["new_contacts"],
-                plan_people(people, members, on_segment, rejects), excluded, (warning,) if warning else (), as_of)
+def _keep(home: Path, made: Plan, status: str = "planned", **more: Any) -> dict[str, Any]:
+    receipts.keep_plan(home, made)
+    return receipts.record(home, made, receipts.planned(made, status, **more))
 
 
-def apply(home: Path, approved: Plan, force: bool = False, progress: Progress = silent) -> dict[str, Any]:
-    """Do what an approved plan says, planned again from fresh reads, and prove it; answers the run's receipt.
+def apply(home: Path, approved: Plan | str, force: bool = False, progress: Progress = silent,
+          confirm: int | None = None) -> dict[str, Any]:
+    """Do what an approved plan (or the one kept under its run's id) says, planned again from fresh reads, and prove it.
 
-    Refuses (UnsafePlan) when more changes became due since the approval.
+    Answers the run's receipt. Refuses (UnsafePlan) when more changes became due since the approval. ``force``,
+    ``confirm``: see ``export``.
     """
-    return export(home, approved.cohort, approved.target.audience_id, project_id=approved.project_id, force=force,
-                  progress=progress, review=lambda fresh: check_unchanged(approved, fresh))
+    made = receipts.load_plan(home, approved) if isinstance(approved, str) else approved
+    return export(home, made.cohort, made.target.audience_id, project_id=made.project_id, terms=made.terms,
+                  force=force, confirm=confirm, approved=made, progress=progress)
 
 
-def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None = None, dry_run: bool = False,
-           force: bool = False, review: Callable[[Plan], None] = lambda _plan: None,
-           progress: Progress = silent) -> dict[str, Any]:
+def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None = None, terms: Terms = Terms(),  # noqa: B008
+           dry_run: bool = False, force: bool = False, confirm: int | None = None, approved: Plan | None = None,
+           review: Review = lambda _plan: None, progress: Progress = silent) -> dict[str, Any]:
     """Plan, have it reviewed, apply, prove. Answers the receipt.
 
     ``{"run_id", "status", "added", "kept", "removed", "refused", "requests", "accounted", …}``; added + kept +
     refused = exportable; accounted = ids of the cohort with a proven outcome. ``review`` is shown the plan
-    before anything is written, and raises to stop.
+    before anything is written, and raises to stop. A run of this cohort that was cut short is finished first.
+
+    Raises UnsafePlan when a guard stops the plan, which then waits under its run's id as ``needs approval``;
+    ``confirm``: how many people a first sync is known to add; ``force``: do what a guard would stop.
     """
     with connected(home) as (connection, client), lease.hold(connection):
-        ledger.close_interrupted_runs(home, connection["account_id"])
+        survey = Survey(home, connection, client, progress)
         project = required_project(home, project_id)
+        _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id)
         if not dry_run:
             access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))
-        fresh = _plan(home, connection, client, project, cohort, audience_id, progress)
-        run = _Run(home, client, fresh, progress)
+        fresh = survey.cohort(project, cohort, audience_id, terms)
+        if approved:
+            check_unchanged(approved, fresh)
+            fresh = _under_its_id(home, fresh, approved)
         review(fresh)
         if dry_run:
-            return run.preview()
+            return _keep(home, fresh)
         if not force:
-            check_guards(fresh)
-        return run.apply(lambda: _plan(home, connection, client, project, cohort, audience_id, silent))
+            _guard(home, fresh, confirm)
+        needless = max(approved.changes - fresh.changes, 0) if approved else 0
+        return _Run(survey, fresh, needless=needless).apply()
+
+
+def _under_its_id(home: Path, fresh: Plan, approved: Plan) -> Plan:
+    """The run goes by the id of the plan that was approved, unless that was applied before."""
+    row = ledger.run(home, approved.run_id)
+    waiting = row is None or row["status"] in ("planned", "needs approval")
+    return replace(fresh, run_id=approved.run_id) if waiting else fresh
+
+
+def _guard(home: Path, fresh: Plan, confirm: int | None) -> None:
+    """Stop a plan that needs approval, and keep it for that."""
+    try:
+        check_guards(fresh, confirm)
+    except UnsafePlan as error:
+        _keep(home, fresh, "needs approval", guard=error.guard, error=str(error))
+        raise
+
+
+def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audience_id: str) -> None:
+    """Finish this cohort's run that was cut short; one older than an interval is read back and closed.
+
+    Other cohorts' runs wait for their own next sync, and are closed when they are too old for that.
+    """
+    for row in ledger.runs_cut_short(survey.home, survey.connection["account_id"]):
+        age = datetime.now(UTC) - datetime.fromisoformat(row["started_at"])
+        old = age.total_seconds() > survey.client.settings.interval_seconds
+        if (row["project_id"], row["cohort"], row["audience_id"]) == (project_id, cohort, audience_id):
+            run = _Run(survey, receipts.load_plan(survey.home, row["run_id"]), row["started_at"])
+            run.close() if old else run.finish()
+        elif old:
+            ledger.record_run(survey.home, {**row, "status": "interrupted", "finished_at": ledger.now()})
 
 
 @dataclass
 class _Run:
     """One recorded execution of a plan."""
 
-    home: Path
-    client: Client
+    survey: Survey
     plan: Plan
-    progress: Progress
-    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
     started_at: str = field(default_factory=ledger.now)
+    needless: int = 0
 
     def __post_init__(self) -> None:
-        self.delivery = Delivery(self.home, self.client, self.run_id, self.progress)
+        self.home, self.client, self.target = self.survey.home, self.survey.client, self.plan.target
+        self.delivery = Delivery(self.home, self.client, self.plan.run_id, self.survey.progress,
+                                 ledger.batches(self.home, self.plan.run_id))
+        self.overruled: dict[str, str] = {}
 
-    def preview(self) -> dict[str, Any]:
-        """Leave the plan to be looked at; nothing is sent."""
-        self._write("plan.parquet", self.plan.people)
-        planned = self.plan.counts
-        return self._finish(status="planned", added=planned["add_new"] + planned["add_existing"],
-                            kept=planned["keep"], removed=planned["remove"], refused=planned["refuse"])
+    def apply(self) -> dict[str, Any]:
+        """Send until everyone is proven, in a few rounds at most."""
+        receipts.keep_plan(self.home, self.plan)
+        self._record(status="applying")
+        return self._rounds(self.plan)
 
-    def apply(self, plan_again: Callable[[], Plan]) -> dict[str, Any]:
-        """Send until everything was answered, at most three rounds, then prove."""
-        first = self.plan
-        self._write("plan.parquet", first.people)
-        self._record(self._receipt(status="applying"))
+    def finish(self) -> dict[str, Any]:
+        """Go on with a run that was cut short."""
+        return self._rounds(self._again())
+
+    def close(self) -> dict[str, Any]:
+        """End a run that was cut short too long ago to go on with: read back what it did."""
+        self._again()
+        return self._prove(self._read_back(), status="interrupted")
+
+    def _rounds(self, plan: Plan) -> dict[str, Any]:
         try:
-            for _ in range(ROUNDS):
-                self.plan = self.delivery.send(self.plan)
-                if not self.delivery.unanswered:
-                    break
-                self._settle()
-                self.plan = plan_again()
-                check_unchanged(first, self.plan)
-            return self._prove(first)
+            for left in reversed(range(ROUNDS)):
+                sent = bool(plan.changes)
+                if sent:
+                    self._send(plan)
+                if not self.delivery.unanswered or not left:
+                    on_segment = self._read_back()
+                    useless = plan is not self.plan and not sent
+                    if useless or not left or proof.is_complete(self._outcome(on_segment)):
+                        break
+                plan = self._again()
+            return self._prove(on_segment)
         except CohortsyncError as error:
-            self._record(self._receipt(status="failed", error=str(error)))
+            self._record(status="failed", error=str(error))
             raise
 
-    def _settle(self) -> None:
-        """Wait until the server must have finished what it never answered."""
-        self.progress("Waiting for unanswered requests to end", 0, 1)
-        sleep(self.client.settings.settle_seconds)
+    def _send(self, plan: Plan) -> None:
+        plan = self.delivery.secure_segment(plan)
+        self.target = plan.target
+        assert self.target.segment_id is not None
+        place = self.home, self.target.audience_id, self.target.segment_id
+        mirror.keep_export(*place, proof.about_to_leave(mirror.last_export(*place), plan))
+        self.delivery.send(plan)
 
-    def _prove(self, first: Plan) -> dict[str, Any]:
-        """Read the segment back and give every id of the cohort its outcome."""
-        self.progress("Reading back", 0, 1)
-        on_segment, pending = set(first.people.loc[first.people["in_segment"], "member_hash"]), set[str]()
-        if self.delivery.sent:
-            on_segment, pending = proof.fetch_back(self.client, self.plan)
-        outcome = proof.outcomes(first.people, on_segment, pending, self.delivery.refused)
-        self._write("outcome.parquet", outcome)
-        lasting = {h: r for h, r in self.delivery.refused.items() if r != "merge_fields_refused"}
-        ledger.record_rejects(self.home, first.target.account_id, first.target.audience_id, lasting,
-                              self.client.settings.reject_days)
-        return self._finish(**proof.count(first, outcome))
+    def _again(self) -> Plan:
+        """What is left of the plan, once the server must have finished what it never answered."""
+        if sent_at := ledger.last_unanswered(self.home, self.plan.run_id):
+            self.survey.progress("Waiting for unanswered requests to end", 0, 1)
+            until = datetime.fromisoformat(sent_at).timestamp() + self.client.settings.settle_seconds
+            sleep(max(until - datetime.now(UTC).timestamp(), 0))
+            ledger.record_read_back(self.home, self.plan.run_id)
+        again = self.survey.again(self.plan)
+        self.target = again.target
+        self.overruled |= proof.barred_now(again.people)
+        return again
 
-    def _finish(self, **found: Any) -> dict[str, Any]:
-        receipt = self._receipt(**found)
-        self._record(receipt)
-        config.write_private(self._folder() / "receipt.json", json.dumps(receipt, indent=2))
-        return receipt
+    def _read_back(self) -> pd.DataFrame:
+        """Who is on the segment: read once more where something was written, else as the plan found it."""
+        if self.target.segment_id is None or not self.delivery.writes:
+            people = self.plan.people
+            return people.loc[people["in_segment"], ["member_hash", "address", "status"]]
+        self.survey.progress("Reading back", 0, 1)
+        return proof.fetch_back(self.client, self.plan, self.target)
 
-    def _receipt(self, **found: Any) -> dict[str, Any]:
-        """What a run leaves behind: counts and names of places, never an address."""
-        target = self.plan.target
-        base = {"run_id": self.run_id, "status": "", "added": 0, "kept": 0, "removed": 0, "refused": 0,
-                "requests": self.client.made, "accounted": 0}
-        place = {"project_id": self.plan.project_id, "cohort": self.plan.cohort, "size": self.plan.size,
-                 "excluded": dict(self.plan.excluded), "audience_id": target.audience_id,
-                 "target": str(target), "segment_id": target.segment_id, "writes": self.delivery.writes}
-        return {**base, **place, **found}
+    def _outcome(self, on_segment: pd.DataFrame) -> pd.DataFrame:
+        return proof.outcomes(self.plan.people, on_segment, self.overruled | self.delivery.refused)
 
-    def _record(self, receipt: dict[str, Any]) -> None:
-        target, status = self.plan.target, receipt["status"]
-        ledger.record_run(self.home, {
-            "run_id": self.run_id, "project_id": self.plan.project_id, "cohort": self.plan.cohort,
-            "account_id": target.account_id, "audience_id": target.audience_id,
-            "audience_name": target.audience_name, "rehearsal": int(target.rehearsal), "status": status,
-            "started_at": self.started_at, "finished_at": None if status == "applying" else ledger.now(),
-            "receipt": receipt})
+    def _prove(self, on_segment: pd.DataFrame, status: str | None = None) -> dict[str, Any]:
+        """Give every id of the cohort its outcome, from what was read back; answers the receipt."""
+        outcome = self._outcome(on_segment)
+        receipts.keep_outcome(self.home, self.plan.run_id, outcome)
+        self._record_rejects()
+        if self.target.segment_id is not None:
+            mirror.keep_export(self.home, self.target.audience_id, self.target.segment_id,
+                               proof.left_behind(outcome, on_segment))
+        found = proof.count(self.plan, outcome, on_segment)
+        return self._record(**found | {"status": status or found["status"]})
 
-    def _folder(self) -> Path:
-        return config.private_folder(self.home / "runs" / self.run_id)
+    def _record_rejects(self) -> None:
+        days = self.client.settings.reject_days
+        for fleeting in (True, False):
+            reasons = {key: reason for key, reason in self.delivery.refused.items()
+                       if (reason in FLEETING) is fleeting and reason not in NOT_MAILABLE}
+            ledger.record_rejects(self.home, self.target.account_id, self.target.audience_id, reasons,
+                                  min(FLEETING_DAYS, days) if fleeting else days)
 
-    def _write(self, name: str, frame: pd.DataFrame) -> None:
-        config.write_private(self._folder() / name, frame.to_parquet(index=False))
-
-
-def outcome(home: Path, run_id: str) -> pd.DataFrame:
-    """What became of each person in a run: addresses masked, one row a person."""
-    if not re.fullmatch(r"[0-9TZ]+-[0-9a-f]+", run_id):
-        raise BadInput(f"{run_id!r} is not a run's id. List them: cohortsync runs")
-    folder = home / "runs" / run_id
-    file = next((folder / name for name in ("outcome.parquet", "plan.parquet") if os.path.exists(folder / name)), None)
-    if file is None:
-        raise BadInput(f"Run {run_id} left no table of people (it never got that far, or was cleared).")
-    return shown(pd.read_parquet(file))
+    def _record(self, **found: Any) -> dict[str, Any]:
+        plan = replace(self.plan, target=self.target)
+        return receipts.record(self.home, plan, receipts.receipt(
+            plan, started_at=self.started_at, requests=self.client.made, reads=self.client.made - self.client.wrote,
+            writes=self.delivery.writes, needless=self.needless, **found))

@@ -40,7 +40,7 @@ from cohortsync.errors import ApiFinal, BadInput, StoreError
 from cohortsync.forecast import MonthToDate
 from cohortsync.load import LoadReport
 from cohortsync.mixpanel import Account
-from cohortsync.plan import Plan
+from cohortsync.plan import Plan, Terms
 from cohortsync.pull import PullReport
 from cohortsync.sources import Progress, silent
 from cohortsync.warehouse import Generation
@@ -499,17 +499,21 @@ class Workspace:
         """The id of the audience asked for, else of the account's only one; raises BadInput with the choices."""
         return account.chosen_audience(self.home, audience_id)
 
-    def plan(self, cohort: str, audience_id: str, progress: Progress = silent) -> Plan:
-        """What a sync would do to each person; reads only."""
-        return sync.plan(self.home, cohort, audience_id, progress, self.project_id)
+    def plan(self, cohort: str, audience_id: str, progress: Progress = silent, **terms: Any) -> Plan:
+        """What a sync would do to each person; reads only. It is kept under its ``run_id``. Terms: ``plan.Terms``."""
+        return sync.plan(self.home, cohort, audience_id, progress, self.project_id, Terms(**terms))
 
-    def apply(self, plan: Plan, force: bool = False, progress: Progress = silent) -> dict[str, Any]:
-        """Do what an approved plan says and prove it; answers the receipt."""
-        return sync.apply(self.home, plan, force, progress)
+    def apply(self, plan: Plan | str, force: bool = False, progress: Progress = silent,
+              confirm: int | None = None) -> dict[str, Any]:
+        """Do what an approved plan says (or the one kept under a run's id) and prove it; answers the receipt."""
+        return sync.apply(self.home, plan, force, progress, confirm)
 
-    def sync(self, cohort: str, audience_id: str, **options: Any) -> dict[str, Any]:
-        """Plan, apply and prove in one go; answers the receipt. Options: see ``sync.export``."""
-        return sync.export(self.home, cohort, audience_id, project_id=self.project_id, **options)
+    def sync(self, cohort: str, audience_id: str, *, dry_run: bool = False, force: bool = False,
+             confirm: int | None = None, review: Callable[[Plan], None] = lambda _plan: None,
+             progress: Progress = silent, **terms: Any) -> dict[str, Any]:
+        """Plan, apply and prove in one go; answers the receipt. See ``sync.export``; terms: ``plan.Terms``."""
+        return sync.export(self.home, cohort, audience_id, project_id=self.project_id, terms=Terms(**terms),
+                           dry_run=dry_run, force=force, confirm=confirm, review=review, progress=progress)
 
     def runs(self) -> pd.DataFrame:
         """One row per run of the project, the latest first."""

@@ -19,6 +19,7 @@ from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
 import cohortsync as cs
 from cohortsync import ledger, sandbox
 from cohortsync import mailchimp as mc
+from cohortsync.emails import member_hash
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError, UnsafePlan
 
 COHORT = "power-users"
@@ -42,7 +43,7 @@ class Side:
         return {s["name"]: s["segment_id"] for s in mc.fetch_segments(self.client, self.audience_id)}
 
     def on_segment(self, name: str = f"mixpanel_{COHORT}") -> set[str]:
-        return set(mc.fetch_segment_members(self.client, self.audience_id, self.segments()[name]))
+        return set(mc.fetch_segment_members(self.client, self.audience_id, self.segments()[name])["member_hash"])
 
     def move(self, name: str, add: list[str], remove: list[str]) -> None:
         self.client.send(mc.build_segment_update(self.audience_id, self.segments()[name], add, remove))
@@ -204,7 +205,7 @@ def test_where_the_segments_name_is_not_unique_people_are_added_by_segment_call(
     connected.load(cohorts={COHORT: tmp_path / "all.json"})
     receipt = connected.sync(COHORT, side.audience_id)
     assert receipt["accounted"] == receipt["size"] == 600
-    assert mc.fetch_segment_members(side.client, side.audience_id, twin) == {}
+    assert mc.fetch_segment_members(side.client, side.audience_id, twin).empty
     assert len(mc.fetch_segment_members(side.client, side.audience_id, own)) > 300
 
 
@@ -318,7 +319,7 @@ def test_a_mailchimp_that_stays_away_ends_the_run_with_a_message(
 
 
 @pytest.mark.parametrize("moment", [0, 1, 2])
-def test_a_sync_that_is_killed_is_closed_and_made_good_by_the_next(
+def test_a_sync_that_is_killed_is_finished_under_its_own_id_by_the_next(
         proxied: tuple[cs.Workspace, faulty.Proxy, Side], moment: int) -> None:
     workspace, proxy, side = proxied
     planned = workspace.plan(COHORT, side.audience_id).changes
@@ -335,11 +336,139 @@ def test_a_sync_that_is_killed_is_closed_and_made_good_by_the_next(
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert child.wait(timeout=60) == -signal.SIGKILL
     proxy.fault = lambda _method, _path: None
-    assert ledger.runs(workspace.home)[0]["status"] == "applying"
-    receipt = workspace.sync(COHORT, side.audience_id)
-    assert receipt["status"] == "completed"
-    assert receipt["added"] + receipt["kept"] == planned
-    assert workspace.runs()["status"].tolist() == ["completed", "interrupted"]
+    assert (killed := ledger.runs(workspace.home)[0])["status"] == "applying"
+    again = workspace.sync(COHORT, side.audience_id)
+    assert (again["status"], again["added"], again["kept"]) == ("completed", 0, planned)
+    finished = workspace.receipt(killed["run_id"])
+    assert (finished["status"], finished["added"], finished["accounted"]) == ("completed", planned, finished["size"])
+    assert workspace.runs()["status"].tolist() == ["completed", "completed"]
+
+
+def test_a_run_that_was_cut_short_long_ago_is_read_back_closed_and_planned_anew(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, proxy, side = proxied
+    planned = workspace.plan(COHORT, side.audience_id).changes
+
+    def fault(method: str, path: str) -> str | None:
+        if method == "POST" and "skip_duplicate" in path:
+            os.kill(child.pid, signal.SIGKILL)
+        return None
+
+    proxy.fault = fault
+    child = subprocess.Popen([sys.executable, "-m", "cohortsync", "--home", str(workspace.home), "sync", COHORT,
+                              "--audience", side.audience_id], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert child.wait(timeout=60) == -signal.SIGKILL
+    proxy.fault = lambda _method, _path: None
+    killed = ledger.runs(workspace.home)[0]["run_id"]
+    monkeypatch.setenv("COHORTSYNC_INTERVAL_SECONDS", "0")
+    again = workspace.sync(COHORT, side.audience_id)
+    closed = workspace.receipt(killed)
+    assert (closed["status"], again["status"]) == ("interrupted", "completed")
+    assert 0 < closed["added"] < planned
+    assert (again["kept"], again["added"]) == (closed["added"], planned - closed["added"])
+
+
+def test_a_plan_kept_is_applied_by_its_id_and_the_run_goes_by_it(connected: cs.Workspace, side: Side) -> None:
+    plan = connected.plan(COHORT, side.audience_id)
+    receipt = connected.apply(plan.run_id)
+    assert (receipt["run_id"], receipt["added"], receipt["status"]) == (plan.run_id, plan.additions, "completed")
+    with pytest.raises(BadInput, match="no plan"):
+        connected.apply("20260101T000000Z-abcdef")
+
+
+def test_an_approved_change_that_became_needless_is_dropped_and_told(connected: cs.Workspace, side: Side) -> None:
+    connected.sync(COHORT, side.audience_id)
+    someone = mc.fetch_segment_members(side.client, side.audience_id, side.segments()[f"mixpanel_{COHORT}"])
+    side.move(f"mixpanel_{COHORT}", [], [someone["address"].iloc[0]])
+    plan = connected.plan(COHORT, side.audience_id)
+    side.move(f"mixpanel_{COHORT}", [someone["address"].iloc[0]], [])
+    receipt = connected.apply(plan)
+    assert (plan.changes, receipt["added"], receipt["needless"], receipt["writes"]) == (1, 0, 1, 0)
+
+
+def test_hand_edits_are_kept_where_that_was_asked_for_also_the_next_time(connected: cs.Workspace, side: Side) -> None:
+    connected.sync(COHORT, side.audience_id)
+    ours = mc.fetch_segment_members(side.client, side.audience_id, side.segments()[f"mixpanel_{COHORT}"])
+    people = mc.fetch_members(side.client, side.audience_id, "subscribed")
+    stranger = people.loc[~people["member_hash"].isin(ours["member_hash"])].iloc[0]
+    off = ours[ours["status"] == "subscribed"].iloc[0]
+    side.move(f"mixpanel_{COHORT}", [stranger["address"]], [off["address"]])
+    for _ in range(2):
+        receipt = connected.sync(COHORT, side.audience_id, keep_hand_edits=True)
+        assert (receipt["left"], receipt["refusals"]["removed_by_hand"], receipt["writes"]) == (1, 1, 0)
+        assert receipt["accounted"] == receipt["size"]
+        assert side.on_segment() == set(ours["member_hash"]) - {off["member_hash"]} | {stranger["member_hash"]}
+    overwritten = connected.sync(COHORT, side.audience_id)
+    assert (overwritten["added"], overwritten["removed"]) == (1, 1)
+    assert side.on_segment() == set(ours["member_hash"])
+
+
+def test_a_changed_address_takes_the_old_one_off_with_the_new_one_put_on(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    def profile(address: str) -> None:
+        (tmp_path / "p.ndjson").write_text(json.dumps({"$distinct_id": "x", "$properties": {"$email": address}}))
+        connected.load(profiles=[tmp_path / "p.ndjson"], cohorts={"one": tmp_path / "c.txt"})
+
+    (tmp_path / "c.txt").write_text("x\n")
+    profile("old@harbor.example")
+    connected.sync("one", side.audience_id)
+    profile("new@harbor.example")
+    receipt = connected.sync("one", side.audience_id)
+    assert (receipt["added"], receipt["removed"], receipt["address_changed"], receipt["accounted"]) == (1, 0, 1, 1)
+    assert side.on_segment("mixpanel_one") == {member_hash("new@harbor.example")}
+    shown = connected.outcome(receipt["run_id"]).iloc[0]
+    assert (shown["reason"], shown["old_email"], shown["email"]) == (
+        "address_changed", "o•••@h•••.example", "n•••@h•••.example")
+
+
+def test_a_segment_of_others_is_taken_over_when_that_is_said(connected: cs.Workspace, side: Side) -> None:
+    theirs = side.client.send(mc.build_segment(side.audience_id, f"mixpanel_{COHORT}"))["id"]
+    stranger = mc.fetch_members(side.client, side.audience_id, "subscribed")["address"].iloc[0]
+    side.move(f"mixpanel_{COHORT}", [stranger], [])
+    with pytest.raises(UnsafePlan, match="--adopt") as stopped:
+        connected.plan(COHORT, side.audience_id)
+    assert (stopped.value.guard, stopped.value.numbers["segment_id"]) == ("adopt", theirs)
+    assert connected.plan(COHORT, side.audience_id, adopt=True).target.adopted
+    receipt = connected.sync(COHORT, side.audience_id, adopt=True)
+    assert (receipt["segment_id"], receipt["status"]) == (theirs, "completed")
+    assert connected.sync(COHORT, side.audience_id)["writes"] == 0
+
+
+def test_a_plan_that_a_guard_stops_waits_for_approval_and_is_then_applied_by_its_id(
+        connected: cs.Workspace, side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHORTSYNC_GUARD_PEOPLE", "100")
+    with pytest.raises(UnsafePlan) as stopped:
+        connected.sync(COHORT, side.audience_id)
+    assert (stopped.value.guard, connected.runs()["status"].tolist()) == ("first", ["needs approval"])
+    assert f"mixpanel_{COHORT}" not in side.segments()
+    number = int(stopped.value.numbers["added"])
+    receipt = connected.apply(stopped.value.run_id, confirm=number)
+    assert (receipt["added"], connected.runs()["status"].tolist()) == (number, ["completed"])
+
+
+def test_who_changes_state_while_a_run_is_at_work_is_accounted_for(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    plan = workspace.plan(COHORT, side.audience_id)
+    new = plan.people.loc[plan.people["word"] == "add_new", "address"].tolist()[:4]
+    there = plan.people[(plan.people["word"] == "add_existing") & (plan.people["status"] == "subscribed")]
+    leaving, left = there["address"].tolist()[0], [False]
+
+    def change(_method: str, path: str) -> None:
+        if left[0] or "skip_duplicate" not in path:
+            return
+        left[0] = True
+        for address, status in zip(new, ("subscribed", "unsubscribed", "subscribed", "subscribed"), strict=True):
+            side.client.send(mc.Request("POST", f"{mc.audience_path(side.audience_id)}/members",
+                                        body={"email_address": address, "status": status}))
+        side.client.send(mc.Request("DELETE", f"{mc.audience_path(side.audience_id)}/members/{member_hash(leaving)}"))
+
+    proxy.fault = change
+    receipt = workspace.apply(plan)
+    assert (receipt["status"], receipt["accounted"]) == ("completed", receipt["size"])
+    people = whole_people(workspace, receipt).set_index("address")["outcome"]
+    assert people[new].tolist() == ["added", "refused", "added", "added"]
+    assert people[leaving] == "refused"
 
 
 def test_two_syncs_of_one_account_do_not_run_at_once(proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:

@@ -1,0 +1,102 @@
+"""What a run leaves behind in ``runs/<run_id>/``: its plan, what became of each person, and its receipt.
+
+The plan and the outcome hold addresses; the receipt holds counts and names of places.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cohortsync import config, ledger
+from cohortsync.errors import BadInput
+from cohortsync.plan import Plan, Target, Terms, shown
+
+
+def new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def folder(home: Path, run_id: str) -> Path:
+    """A run's folder. Raises BadInput for what cannot be a run's id."""
+    if not re.fullmatch(r"[0-9TZ]+-[0-9a-f]+", run_id):
+        raise BadInput(f"{run_id!r} is not a run's id. List them: cohortsync runs")
+    return home / "runs" / run_id
+
+
+def keep_plan(home: Path, plan: Plan) -> None:
+    place = config.private_folder(folder(home, plan.run_id))
+    config.write_private(place / "plan.parquet", plan.people.to_parquet(index=False))
+    words = asdict(replace(plan, people=plan.people.iloc[:0])) | {"people": None}
+    words["as_of"] = plan.as_of.isoformat() if plan.as_of else None
+    config.write_private(place / "plan.json", json.dumps(words, indent=2))
+
+
+def load_plan(home: Path, run_id: str) -> Plan:
+    """A plan as it was kept. Raises BadInput when there is none of that id (any more)."""
+    place = folder(home, run_id)
+    if not (place / "plan.json").exists():
+        raise BadInput(f"There is no plan {run_id} here. Make one: cohortsync plan COHORT --audience ID")
+    words = json.loads((place / "plan.json").read_text())
+    as_of = datetime.fromisoformat(words["as_of"]) if words["as_of"] else None
+    return Plan(**words | {
+        "people": pd.read_parquet(place / "plan.parquet"), "target": Target(**words["target"]), "as_of": as_of,
+        "terms": Terms(**words["terms"]), "warnings": tuple(words["warnings"]), "limits": tuple(words["limits"])})
+
+
+def keep_outcome(home: Path, run_id: str, outcome: pd.DataFrame) -> None:
+    place = config.private_folder(folder(home, run_id))
+    config.write_private(place / "outcome.parquet", outcome.to_parquet(index=False))
+
+
+def outcome(home: Path, run_id: str) -> pd.DataFrame:
+    """What became of each person in a run, whole addresses included; of one that never got so far, its plan."""
+    place = folder(home, run_id)
+    for name in ("outcome.parquet", "plan.parquet"):
+        if (place / name).exists():
+            return pd.read_parquet(place / name)
+    raise BadInput(f"Run {run_id} left no table of people (it never got that far, or was cleared).")
+
+
+def shown_outcome(home: Path, run_id: str) -> pd.DataFrame:
+    """As ``outcome``, addresses masked."""
+    return shown(outcome(home, run_id))
+
+
+def record(home: Path, plan: Plan, receipt: dict[str, Any]) -> dict[str, Any]:
+    """Write a run's receipt to the ledger and, unless it is still at work, beside its plan; answers it."""
+    target, status = plan.target, receipt["status"]
+    ledger.record_run(home, {
+        "run_id": plan.run_id, "project_id": plan.project_id, "cohort": plan.cohort,
+        "account_id": target.account_id, "audience_id": target.audience_id, "audience_name": target.audience_name,
+        "rehearsal": int(target.rehearsal), "status": status, "started_at": receipt["started_at"],
+        "finished_at": None if status == "applying" else ledger.now(), "receipt": receipt})
+    if status != "applying":
+        place = config.private_folder(folder(home, plan.run_id))
+        config.write_private(place / "receipt.json", json.dumps(receipt, indent=2))
+    return receipt
+
+
+def planned(plan: Plan, status: str = "planned", **more: Any) -> dict[str, Any]:
+    """The receipt of a plan: the counts are what would be."""
+    counts = plan.counts
+    return receipt(plan, status=status, added=plan.additions, kept=counts["keep"], removed=counts["remove"],
+                   refused=counts["refuse"], requests=plan.reads, reads=plan.reads, **plan.numbers, **more)
+
+
+def receipt(plan: Plan, **found: Any) -> dict[str, Any]:
+    """What any run leaves: counts and names of places, never an address."""
+    base = {"run_id": plan.run_id, "status": "", "started_at": ledger.now(), "added": 0, "kept": 0, "removed": 0,
+            "refused": 0, "address_changed": plan.address_changed, "requests": 0, "reads": 0, "writes": 0,
+            "writes_minimum": plan.requests["minimum"], "accounted": 0}
+    target = plan.target
+    place = {"project_id": plan.project_id, "cohort": plan.cohort, "size": plan.size, "excluded": dict(plan.excluded),
+             "audience_id": target.audience_id, "target": str(target), "segment_id": target.segment_id}
+    return {**base, **place, **found}
