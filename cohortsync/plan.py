@@ -165,6 +165,21 @@ class Plan:
         """What apply will refuse to do unless it is told to."""
         return list(_guards(self))
 
+    @property
+    def lines(self) -> list[str]:
+        """What a person should read before they approve the plan, beside the counts."""
+        numbers, requests = self.numbers, self.requests
+        found = [f"Exportable {numbers['exportable']:,} · in the segment afterwards {numbers['in_segment']:,} · "
+                 f"mailable {numbers['mailable']:,}.",
+                 f"{requests['writes']} requests will write (500 people each: {requests['minimum']} at least), about "
+                 f"{requests['reads']} will read. New contacts become: {self.new_contacts}."]
+        if self.new_billed_contacts:
+            found.append(f"{self.new_billed_contacts:,} new contacts, which Mailchimp bills.")
+        if self.additions:
+            found.append("Automations in Mailchimp that start with this tag will start for those added.")
+        found += [f"Warning: {warning}" for warning in self.warnings]
+        return found + [f"Apply will refuse: {guard.message}" for guard in self.guards]
+
     def cohort_people(self) -> pd.DataFrame:
         """The exportable users as ``plan_people`` takes them."""
         people = self.people

@@ -115,7 +115,7 @@ def _sync_one(workspace: Workspace, url: str, cohort: str, say: Any, progress: P
     say(f"Plan for {cohort}", plan)
     if not plan.changes:
         say("Nothing to change", f"{plan.counts['keep']:,} people are on the segment already, as the cohort has them.")
-    say("Proof", workspace.apply(plan, progress=progress))
+    say("Proof", workspace.apply(plan, progress=progress, confirm=plan.additions))
 
 
 def _run_notebooks(workspace: Workspace, cohort: str | None, progress: Progress) -> list[Path]:

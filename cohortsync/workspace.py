@@ -31,6 +31,7 @@ from cohortsync import (
     migration,
     mtu,
     pull,
+    receipts,
     sync,
     warehouse,
 )
@@ -502,6 +503,10 @@ class Workspace:
     def plan(self, cohort: str, audience_id: str, progress: Progress = silent, **terms: Any) -> Plan:
         """What a sync would do to each person; reads only. It is kept under its ``run_id``. Terms: ``plan.Terms``."""
         return sync.plan(self.home, cohort, audience_id, progress, self.project_id, Terms(**terms))
+
+    def kept_plan(self, run_id: str) -> Plan:
+        """A plan as it was made, by its id."""
+        return receipts.load_plan(self.home, run_id)
 
     def apply(self, plan: Plan | str, force: bool = False, progress: Progress = silent,
               confirm: int | None = None) -> dict[str, Any]:

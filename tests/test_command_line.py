@@ -167,6 +167,25 @@ def test_a_script_plans_syncs_and_finds_nothing_left_to_do(connected: cs.Workspa
     assert len(answer("runs", "--home", connected.home)) == 3
 
 
+def test_a_script_makes_a_plan_and_applies_it_by_its_id(connected: cs.Workspace) -> None:
+    made = answer("plan", "trial-ending", "--home", connected.home)
+    assert made["add_new"] + made["add_existing"] == made["changes"] == made["in_segment"]
+    assert (made["guards"], made["requests"]["writes"]) == ([], made["requests"]["minimum"] + 1)
+    done = answer("apply", made["run_id"], "--home", connected.home)
+    assert (done["run_id"], done["added"], done["status"]) == (made["run_id"], made["changes"], "completed")
+
+
+def test_a_plan_that_a_guard_stops_says_so_and_waits(connected: cs.Workspace) -> None:
+    limits = {"COHORTSYNC_GUARD_PEOPLE": "10"}
+    made = answer("plan", "trial-ending", "--home", connected.home, **limits)
+    assert [(guard["guard"], guard["added"]) for guard in made["guards"]] == [("first", made["changes"])]
+    stopped = cohortsync("apply", made["run_id"], "--home", connected.home, **limits)
+    assert (stopped.returncode, f"--confirm {made['changes']}" in stopped.stderr) == (4, True)
+    assert [run["status"] for run in answer("runs", "--home", connected.home)] == ["needs approval"]
+    done = answer("apply", made["run_id"], "--confirm", made["changes"], "--home", connected.home, **limits)
+    assert done["added"] == made["changes"]
+
+
 def test_the_people_of_a_run_are_masked_even_where_the_id_is_the_address(connected: cs.Workspace) -> None:
     receipt = connected.sync("trial-ending", connected.check_mailchimp()["audiences"][0]["audience_id"])
     with connected.connect() as con:

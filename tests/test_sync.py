@@ -336,7 +336,8 @@ def test_a_sync_that_is_killed_is_finished_under_its_own_id_by_the_next(
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert child.wait(timeout=60) == -signal.SIGKILL
     proxy.fault = lambda _method, _path: None
-    assert (killed := ledger.runs(workspace.home)[0])["status"] == "applying"
+    killed = ledger.runs(workspace.home)[0]
+    assert killed["status"] == "applying"
     again = workspace.sync(COHORT, side.audience_id)
     assert (again["status"], again["added"], again["kept"]) == ("completed", 0, planned)
     finished = workspace.receipt(killed["run_id"])

@@ -19,24 +19,75 @@ RECEIPT = ("run_id", "status", "added", "kept", "removed", "refused", "requests"
 app = typer.Typer()
 
 
+AudienceId = Annotated[str | None, typer.Option("--audience", help="The audience's id.")]
+KeepHandEdits = Annotated[bool, typer.Option("--keep-hand-edits", help=(
+    "Leave what people did to the segment in Mailchimp, instead of overwriting it."))]
+Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a segment of that name that others made.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to a real account.")]
+Force = Annotated[bool, typer.Option("--force", help="Do what a guard would stop.")]
+Confirm = Annotated[int | None, typer.Option("--confirm", metavar="NUMBER", help=(
+    "How many people a first sync is known to add, where that is many."))]
+
+
+@app.command(epilog="Example: cohortsync plan power-users --audience 1a2b3c4d5e")
+def plan(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None, keep_hand_edits: KeepHandEdits = False,
+         adopt: Adopt = False, as_json: AsJson = False) -> None:
+    """Show what a sync would do to each person; writes nothing. cohortsync apply does what the plan says."""
+    workspace = opened(ctx)
+    with services(workspace), console.progress() as step:
+        made = workspace.plan(name, workspace.chosen_audience(audience_id or ""), step, keep_hand_edits=keep_hand_edits,
+                              adopt=adopt)
+    if as_json:
+        console.print_json(summary(made))
+    else:
+        show_plan(made)
+        console.note(f"Everyone, masked: cohortsync runs {made.run_id}")
+        console.note(f"To do this: cohortsync apply {made.run_id}")
+
+
+@app.command(epilog="Example: cohortsync apply 20261101T080000Z-1a2b3c")
+def apply(ctx: typer.Context,
+          plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="The plan's id, as cohortsync plan says it.")],
+          yes: Yes = False, force: Force = False, confirm: Confirm = None, assume_admin: AssumeAdmin = False,
+          as_json: AsJson = False) -> None:
+    """Do what a plan says, and nothing more; stops if more became due meanwhile."""
+    workspace = opened(ctx)
+    if assume_admin:
+        workspace.assume_admin()
+    made = workspace.kept_plan(plan_id)
+    with services(workspace):
+        if yes or rehearses(workspace):
+            with console.progress() as step:
+                receipt = workspace.apply(made, force, step, confirm)
+        else:
+            receipt = _sync_when_confirmed(workspace, made, force, confirm)
+    end(receipt, as_json)
+
+
 @app.command(epilog="Example: cohortsync sync power-users --audience 1a2b3c4d5e --dry-run")
-def sync(ctx: typer.Context, name: CohortName,
-         audience_id: Annotated[str | None, typer.Option("--audience", help="The audience's id.")] = None,
+def sync(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None,
          dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
-         yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to a real account.")] = False,
-         force: Annotated[bool, typer.Option("--force", help="Do what a guard would stop.")] = False,
-         assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
+         yes: Yes = False, force: Force = False, confirm: Confirm = None, keep_hand_edits: KeepHandEdits = False,
+         adopt: Adopt = False, assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
     """Export a cohort once: plan, apply, prove. The segment then equals the cohort."""
     workspace = opened(ctx)
     if assume_admin:
         workspace.assume_admin()
     show = (lambda _plan: None) if as_json else show_plan
+    terms = {"keep_hand_edits": keep_hand_edits, "adopt": adopt}
     with services(workspace), console.progress() as step:
         audience_id = workspace.chosen_audience(audience_id or "")
         if dry_run or yes or rehearses(workspace):
-            receipt = workspace.sync(name, audience_id, dry_run=dry_run, force=force, progress=step, review=show)
+            receipt = workspace.sync(name, audience_id, dry_run=dry_run, force=force, confirm=confirm, progress=step,
+                                     review=show, **terms)
         else:
-            receipt = _sync_when_confirmed(workspace, workspace.plan(name, audience_id, step), force)
+            made = workspace.plan(name, audience_id, step, **terms)
+            receipt = _sync_when_confirmed(workspace, made, force, confirm)
+    end(receipt, as_json)
+
+
+def end(receipt: dict[str, Any], as_json: bool) -> None:
+    """Say how a run ended; raises when not everyone is accounted for."""
     if as_json:
         console.note(receipt["target"])
         console.print_json({name: receipt[name] for name in RECEIPT})
@@ -47,7 +98,7 @@ def sync(ctx: typer.Context, name: CohortName,
                               f"cohortsync runs {receipt['run_id']} shows who is unproven.")
 
 
-def _sync_when_confirmed(workspace: Workspace, plan: Plan, force: bool) -> dict[str, Any]:
+def _sync_when_confirmed(workspace: Workspace, plan: Plan, force: bool, confirm: int | None = None) -> dict[str, Any]:
     """Write to a real account only after its audience's name was typed."""
     show_plan(plan)
     if not sys.stdin.isatty():
@@ -57,8 +108,18 @@ def _sync_when_confirmed(workspace: Workspace, plan: Plan, force: bool) -> dict[
     typed = typer.prompt(f"Type the audience's name ({plan.target.audience_name}) to write to it", err=True)
     if typed.strip() != plan.target.audience_name:
         raise BadInput(f"{typed!r} is not the audience's name; nothing was written.")
+    if confirm is None and any(guard.name == "first" for guard in plan.guards):
+        confirm = typer.prompt("Type how many people this first sync adds", type=int, err=True)
     with console.progress() as step:
-        return workspace.apply(plan, force, step)
+        return workspace.apply(plan, force, step, confirm)
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """A plan for a script: counts and requests, and the guards that stop it; no person."""
+    return {"run_id": plan.run_id, "cohort": plan.cohort, "target": str(plan.target), **plan.counts,
+            "address_changed": plan.address_changed, "changes": plan.changes, **plan.numbers,
+            "new_billed_contacts": plan.new_billed_contacts, "requests": plan.requests,
+            "guards": [{"guard": guard.name, **guard.numbers} for guard in plan.guards]}
 
 
 def show_plan(plan: Plan) -> None:
@@ -66,9 +127,8 @@ def show_plan(plan: Plan) -> None:
     console.note_as_of(plan.as_of.isoformat() if plan.as_of else None)
     reasons = plan.people.groupby(["word", "reason"], as_index=False).size().rename(columns={"size": "people"})
     console.table(reasons[["word", "people", "reason"]])
-    console.note(f"{plan.writes} requests will write. New contacts become: {plan.new_contacts}.")
-    for warning in plan.warnings:
-        console.note(f"Warning: {warning}")
+    for line in plan.lines:
+        console.note(line)
 
 
 def show_receipt(receipt: dict[str, Any]) -> None:

@@ -51,9 +51,15 @@ def approve(workspace: cs.Workspace, plan: Plan) -> None:
     if not agreed:
         typed = st.text_input("This changes a real audience. Type the audience's name to go on", key="typed_name")
         agreed = typed == plan.target.audience_name
+    for guard in plan.guards:
+        st.warning(frame.plain(guard.message), icon=":material/front_hand:")
+    if plan.guards:
+        typed = st.text_input("A guard stops this plan. Type how many people it changes to go on", key="typed_number")
+        agreed &= typed.replace(",", "") == str(plan.changes)
     if st.button("Sync now", type="primary", disabled=not agreed, icon=":material/send:"):
         del st.session_state["approved"]
-        frame.begin("sync", f"Syncing {plan.cohort}", lambda progress: workspace.apply(plan, progress=progress))
+        frame.begin("sync", f"Syncing {plan.cohort}",
+                    lambda progress: workspace.apply(plan, force=bool(plan.guards), progress=progress))
         st.rerun()
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from cohortsync.pages import frame, proof
 
 SAID = {"planned": "Dry run", "applying": "Under way", "completed": "Completed", "incomplete": "Incomplete",
-        "failed": "Failed", "interrupted": "Interrupted"}
+        "failed": "Failed", "interrupted": "Interrupted", "needs approval": "Needs approval"}
 COUNTS = ["added", "kept", "removed", "refused", "accounted", "size"]
 
 
