@@ -45,7 +45,6 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(120, description="wait before reading back what was never answered")
     reject_days: int = Field(30, description="how long a person's refusal by Mailchimp is remembered")
     connections: int = Field(4, ge=1, le=10, description="requests to Mailchimp at once; the account's limit is 10")
-    interval_seconds: float = Field(7200, description="a run that was cut short is finished within this, else closed")
     guard_share: float = Field(0.2, description="the share of a segment from which a plan must be confirmed")
     guard_people: int = Field(500, description="the number of people below which it need not")
     mixpanel_timeout_seconds: float = Field(500, description="longer than Mixpanel's own 488 s for a query")

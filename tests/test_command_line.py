@@ -272,8 +272,8 @@ def test_a_rehearsal_is_on_this_machine_only(workspace: cs.Workspace, url: str) 
 
 def test_an_audience_that_is_not_there_is_an_error_of_the_other_side(connected: cs.Workspace) -> None:
     ended = cohortsync("sync", "power-users", "--audience", "0a1b2c3d4e", "--home", connected.home)
-    assert ended.returncode == 6
-    assert "404" in only_line(ended)
+    assert ended.returncode == 2
+    assert "no audience '0a1b2c3d4e'" in only_line(ended)
 
 
 def test_an_unknown_command_is_an_error_without_a_traceback() -> None:
