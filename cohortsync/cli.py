@@ -11,7 +11,19 @@ import typer
 from typer.core import TyperGroup
 
 from cohortsync import __version__, console
-from cohortsync.commands import cohorts, connections, data, followup, fronts, lexicon, mtu, notebooks, rehearsals, syncs
+from cohortsync.commands import (
+    cohorts,
+    connections,
+    data,
+    followup,
+    fronts,
+    lexicon,
+    mtu,
+    notebooks,
+    pulls,
+    rehearsals,
+    syncs,
+)
 from cohortsync.errors import CohortsyncError
 
 
@@ -33,7 +45,7 @@ cli = typer.Typer(cls=PlaceAnywhere, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False,
                   help="Mixpanel cohorts to Mailchimp audiences: a plan before, a proof after.",
                   epilog="Start with: cohortsync demo")
-for commands in (data, cohorts, mtu, followup, lexicon, connections, syncs, notebooks, rehearsals, fronts):
+for commands in (data, cohorts, mtu, followup, lexicon, connections, pulls, syncs, notebooks, rehearsals, fronts):
     cli.add_typer(commands.app)
 
 

@@ -44,7 +44,8 @@ BY_HAND = Pulled()
 class LoadReport:
     """What a load did. ``files``: one dict per file (``file, kind, cohort, rows, quarantined, known``).
 
-    ``replaced``: events of days pulled earlier that came anew. ``notes``: what the user should know about it, a
+    ``replaced``: events of days pulled earlier that came anew; ``rekeyed``: events of pulled days that came under
+    another id than they were sent with. ``notes``: what the user should know about it, a
     sentence or two each.
     """
 
@@ -52,6 +53,7 @@ class LoadReport:
     events_added: int = 0
     duplicates: int = 0
     replaced: int = 0
+    rekeyed: int = 0
     unkeyed_in_overlap: int = 0
     days: int = 0
     notes: list[str] = field(default_factory=list)
@@ -270,6 +272,8 @@ class _Load:
         self.report.events_added = (self.scalar("select count(*) from staged") + revived - self.report.duplicates
                                     - self.report.replaced)
         self.report.days = self.scalar("select count(distinct day) from staged")
+        if self.pulled.days:
+            self.report.rekeyed = self.scalar("select count(*) from staged where before_id <> distinct_id")
         self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
             where insert_id is null and day in (select day from candidates group by day
                 having min((load_id, file_no)) <> max((load_id, file_no)))""")

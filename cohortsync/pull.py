@@ -52,10 +52,10 @@ class PullReport:
 
     def as_dict(self) -> dict[str, Any]:
         """What a script would read, and the ledger keeps."""
-        return {"pull_id": self.pull_id, "days": self.days, "events": self.events, "profiles": self.profiles,
-                "events_added": self.loaded.events_added, "duplicates": self.loaded.duplicates,
-                "replaced": self.loaded.replaced, "quarantined": self.loaded.quarantined, "requests": self.requests,
-                "cohorts": self.cohort_rows, "notes": self.notes}
+        loaded = {name: getattr(self.loaded, name) for name in ("events_added", "duplicates", "replaced", "rekeyed",
+                                                                "quarantined")}
+        return {"pull_id": self.pull_id, "days": self.days, "events": self.events, "profiles": self.profiles, **loaded,
+                "requests": self.requests, "cohorts": self.cohort_rows, "notes": self.notes}
 
     @property
     def cohort_rows(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ import cohortsync as cs
 from cohortsync.warehouse import TABLES
 
 NOT_THE_DATA = {"load_id", "file_no", "line", "loaded_at", "as_of", "changed_at", "path", "file"}
+WEEK_S = 1_794_614_400  # 2026-11-14
 BY_FILE = {"published", "loads", "files", "event_files"}
 
 
@@ -80,3 +82,40 @@ def differences(one: cs.Workspace, other: cs.Workspace) -> dict[str, pd.DataFram
     return {name: pd.DataFrame([row for row in [*left[name], *right[name]]
                                 if left[name].count(row) != right[name].count(row)][:20])
             for name in left if left[name] != right[name]}
+
+
+def seed_small(folder: Path) -> Path:
+    """A small project of a week: users and devices, some of them linked, profiles and people without one."""
+    chance = random.Random(2026)
+    people = [f"user-{number:03d}" for number in range(150)]
+    events = [_event(chance, number, people) for number in range(700)]
+    _write(folder / "events.ndjson", sorted(events, key=lambda event: event["properties"]["time"]))
+    _write(folder / "profiles.ndjson", [{"$distinct_id": who, "$properties": _profile(chance, who)}
+                                        for who in people[:130]])
+    (folder / "big.txt").write_text("\n".join(people[40:]))
+    (folder / "few.txt").write_text("\n".join(people[:12]))
+    seed = folder / "seed.json"
+    seed.write_text(json.dumps({
+        "project_id": int(PROJECT_ID), "name": "Tally", "timezone": "America/New_York", "id_merge": "simplified",
+        "created_on": "2025-02-03", "now": "2026-11-21T05:00:00+00:00", "events": ["events.ndjson"],
+        "profiles": ["profiles.ndjson"], "cohorts": [{"id": 1, "name": "big", "file": "big.txt"},
+                                                     {"id": 2, "name": "few", "file": "few.txt"}]}))
+    return seed
+
+
+def _event(chance: random.Random, number: int, people: list[str]) -> dict[str, Any]:
+    time_s = WEEK_S + chance.randrange(6 * 86400)
+    who, device = chance.choice(people), f"device-{chance.randrange(200)}"
+    known = {"distinct_id": who, "$user_id": who} if chance.random() < 0.7 else {"distinct_id": f"$device:{device}"}
+    return {"event": chance.choice(["Paid", "Seen", "Mailchimp Campaign - Open", "Ünïcode"]), "properties": {
+        "time": time_s, **known, "$device_id": device, "$insert_id": f"insert-{number}",
+        "mp_processing_time_ms": time_s * 1000 + number, "UTM": 1, "utm": "x", "note": "a\u2028b \"c\" {"}}
+
+
+def _profile(chance: random.Random, who: str) -> dict[str, Any]:
+    email: Any = chance.choice([f"{who}@tinpot.example", f"{who}@tinpot.example", None, 7, "no address"])
+    return {"$email": email, "$first_name": who.title(), "session_id": "kept", "empty": None}
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
