@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -66,7 +68,8 @@ def base_url(key: str, local: str | None = None) -> str:
 class Client:
     """One account's API: where it is, the session that carries the key, and how many requests were made.
 
-    ``slots``: the most requests at once; ``wrote``: how many of those made could change something.
+    ``slots``: the most requests at once; ``wrote``: how many of those made could change something;
+    ``dated``: what time the server said it was in its last answer.
     """
 
     url: str
@@ -75,6 +78,7 @@ class Client:
     slots: int = 4
     made: int = 0
     wrote: int = 0
+    dated: datetime | None = None
     _count: threading.Lock = field(default_factory=threading.Lock)
 
     def limit(self, slots: int) -> None:
@@ -111,6 +115,7 @@ class Client:
             kind = ApiTransient if refused else Unanswered
             advice = "Start the local Mailchimp: cohortsync sandbox." if is_rehearsal(self.url) else "Try again later."
             raise kind(f"Mailchimp did not answer at {self.url} ({type(error).__name__}). {advice}") from None
+        self.dated = _date(answer) or self.dated
         return parse_answer(answer.status_code, answer.headers.get("Content-Type", ""), answer)
 
 
@@ -141,6 +146,13 @@ def parse_answer(status: int, content_type: str, answer: requests.Response) -> d
                        for e in body.get("errors", []) if isinstance(e, dict))
     raise ApiFinal(f"Mailchimp said no: {status} {title}. {detail} {fields}".strip(), status=status, title=title,
                    detail=f"{detail} {fields}".strip())
+
+
+def _date(answer: requests.Response) -> datetime | None:
+    try:
+        return parsedate_to_datetime(answer.headers.get("Date", "")).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _json(answer: requests.Response) -> dict[str, Any]:
@@ -185,19 +197,33 @@ def fetch_merge_tags(client: Client, audience_id: str) -> set[str]:
     return {row["tag"] for row in rows}
 
 
-def fetch_members(client: Client, audience_id: str, status: str | None = None) -> pd.DataFrame:
-    """Every member, or those of one status; archived ones come only with ``status="archived"``.
+def fetch_members(client: Client, audience_id: str, status: str | None = None, since: str | None = None,
+                  merge_fields: bool = False) -> pd.DataFrame:
+    """Every member, or those of one status, or changed since an instant; archived ones only by their status.
 
-    Columns: ``member_hash, address, status, last_changed, tags`` (a list of tag ids).
+    Columns: ``member_hash, address, status, last_changed, tags`` (a list of tag ids), ``merge_fields`` if asked for.
     Source: …/marketing/api/list-members/
     """
-    params = {"fields": MEMBER_FIELDS} | ({"status": status} if status else {})
-    return parse_members(_pages(client, f"{audience_path(audience_id)}/members", "members", params))
+    params = {"fields": f"members.merge_fields,{MEMBER_FIELDS}" if merge_fields else MEMBER_FIELDS}
+    params |= {"status": status} if status else {}
+    params |= {"since_last_changed": since} if since else {}
+    return parse_members(_pages(client, _members_path(audience_id), "members", params), merge_fields)
 
 
-def parse_members(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame.from_records(rows, columns=["id", "email_address", "status", "last_changed", "tags"])
-    frame.columns = pd.Index(["member_hash", "address", "status", "last_changed", "tags"])
+def count_members(client: Client, audience_id: str, status: str | None = None) -> int:
+    """How many members the audience has, without the archived, or how many of one status."""
+    params = {"fields": "total_items", "count": 1} | ({"status": status} if status else {})
+    return int(client.send(Request("GET", _members_path(audience_id), params)).get("total_items", 0))
+
+
+def _members_path(audience_id: str) -> str:
+    return f"{audience_path(audience_id)}/members"
+
+
+def parse_members(rows: Sequence[Mapping[str, Any]], merge_fields: bool = False) -> pd.DataFrame:
+    asked = {"id": "member_hash", "email_address": "address", "status": "status", "last_changed": "last_changed",
+             "tags": "tags"} | ({"merge_fields": "merge_fields"} if merge_fields else {})
+    frame = pd.DataFrame.from_records(rows, columns=list(asked)).rename(columns=asked)
     frame["tags"] = [[tag["id"] for tag in tags] if isinstance(tags, list) else [] for tags in frame["tags"]]
     return frame
 

@@ -213,8 +213,10 @@ def event_paths(home: Path, con: duckdb.DuckDBPyConnection, where: str = "true")
 def _view_audience_members(home: Path, con: duckdb.DuckDBPyConnection) -> None:
     """The Mailchimp audiences as last read: one row per member."""
     mirrors = sorted((home / "audiences").glob("*/members.parquet"))
-    source = f"read_parquet([{', '.join(map(one_file, mirrors))}])" if mirrors else "generation.no_audience_members"
-    con.execute(f"create view audience_members as from {source}")
+    source = f"read_parquet([{', '.join(map(one_file, mirrors))}], union_by_name = true)" if mirrors else (
+        "generation.no_audience_members")
+    con.execute("create view audience_members as select member_hash, address, status, last_changed, tags, audience_id "
+                f"from {source}")
 
 
 def event_source(paths: list[Path]) -> str:

@@ -30,6 +30,7 @@ class Side:
 
     def __init__(self, url: str) -> None:
         self.client = mc.open_client(OWNER_KEY, url)
+        self.client.http.auth = ("the owner", OWNER_KEY)
         self.audience_id = mc.fetch_audiences(self.client)[0]["audience_id"]
 
     def statuses(self) -> dict[str, str]:
@@ -423,9 +424,10 @@ def test_a_changed_address_takes_the_old_one_off_with_the_new_one_put_on(
 
 
 def test_a_segment_of_others_is_taken_over_when_that_is_said(connected: cs.Workspace, side: Side) -> None:
+    people = connected.plan(COHORT, side.audience_id).people
+    someone = people.loc[(people["word"] == "add_existing") & (people["status"] == "subscribed"), "address"].iloc[0]
     theirs = side.client.send(mc.build_segment(side.audience_id, f"mixpanel_{COHORT}"))["id"]
-    stranger = mc.fetch_members(side.client, side.audience_id, "subscribed")["address"].iloc[0]
-    side.move(f"mixpanel_{COHORT}", [stranger], [])
+    side.move(f"mixpanel_{COHORT}", [someone], [])
     with pytest.raises(UnsafePlan, match="--adopt") as stopped:
         connected.plan(COHORT, side.audience_id)
     assert (stopped.value.guard, stopped.value.numbers["segment_id"]) == ("adopt", theirs)
