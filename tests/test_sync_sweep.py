@@ -1,0 +1,85 @@
+"""Many syncs under faults, and syncs killed anywhere: nobody lost, nobody twice, no status changed.
+
+`make sweep` runs all of them; a seed that fails is named, and alone it fails again:
+`make sweep ARGS="tests/test_sync_sweep.py -k seed17"`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import trials
+from trials import Place, Trial
+
+SYNCS, AT_ONCE = 1000, 10  # seeded syncs, and how many of them are one test
+SAMPLE = (0, 41, 77)  # of those hundred tests, the ones that always run
+
+
+def some(numbers: range, always: tuple[int, ...]) -> list[object]:
+    return [pytest.param(number, id=f"seed{number}", marks=[] if number in always else pytest.mark.sweep)
+            for number in numbers]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with trials.opened(tmp_path_factory.mktemp("place")) as place:
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in trials.FAST.items():
+        monkeypatch.setenv(f"COHORTSYNC_{name}", value)
+
+
+@pytest.mark.parametrize("number", some(range(SYNCS // AT_ONCE), SAMPLE))
+def test_syncs_under_faults_converge(place: Place, number: int) -> None:
+    for seed in range(number * AT_ONCE, (number + 1) * AT_ONCE, 2):
+        trial = Trial(place, seed)
+        for _ in range(2):  # the first export, and one after people edited the segment by hand
+            place.set(faults="all", fault_rate=trial.chance.choice([0.05, 0.15, 0.3]), fault_seed=seed,
+                      refused_share=trial.chance.choice([0, 0, 0.1]))
+            trial.sync_until_done()
+            place.set(fault_rate=0)
+            receipt = trial.sync_until_done()
+            trial.assert_converged(receipt)
+            trial.edit_by_hand(receipt["segment_id"])
+    place.check_contract()
+
+
+# killed anywhere
+
+KILLS = 200
+PAST = 21  # the seed of the audience to which every killed sync goes
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """How a sync of the same cohort to the same audience ends when nothing happens to it, and how long it takes."""
+
+    seconds: float
+    members: dict[str, str]
+    on_segment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Place) -> Undisturbed:
+    trial = Trial(place, PAST, size=1100)
+    seconds = trial.killed_at(None)
+    receipt = trial.sync_until_done()
+    return Undisturbed(seconds, trial.members(), trial.on_segment(receipt["segment_id"]))
+
+
+@pytest.mark.parametrize("number", some(range(KILLS), (3, 50, 101, 150)))
+def test_a_sync_killed_anywhere_is_finished_by_the_next(place: Place, undisturbed: Undisturbed, number: int) -> None:
+    trial, chance = Trial(place, PAST, size=1100), random.Random(number)
+    for _ in range(1 + number % 2):  # every other one is killed once more while it takes up where it was
+        trial.killed_at(chance.uniform(0, 1.05) * undisturbed.seconds)
+    receipt = trial.sync_until_done()
+    trial.assert_converged(receipt)
+    assert trial.members() == undisturbed.members
+    assert trial.on_segment(receipt["segment_id"]) == undisturbed.on_segment
+    place.check_contract()

@@ -1,0 +1,215 @@
+"""Syncs on trial: many audiences of mixed pasts in one local Mailchimp, and one workspace whose cohorts are synced.
+
+What stands in the local Mailchimp is read from its own state, never by the code that is on trial.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import contract
+import pandas as pd
+import requests
+from conftest import OWNER_KEY
+
+import cohortsync as cs
+from cohortsync import emails, sandbox
+from cohortsync.errors import ApiTransient, UnsafePlan
+from cohortsync.mailchimp import Unanswered
+from cohortsync.sandbox.life import remembered
+from cohortsync.sandbox.mailchimp import consent
+from cohortsync.sandbox.mailchimp.audiences import create_audience
+from cohortsync.sandbox.mailchimp.members import insert_member
+from cohortsync.sandbox.mailchimp.state import now
+
+SIZES = (1, 2, 7, 40, 160, 499, 501, 1100)
+STATUSES = ("subscribed",) * 6 + ("unsubscribed", "cleaned", "archived", "pending", "transactional")
+UNREACHABLE = ("unsubscribed", "cleaned", "archived")
+FAST = {"ATTEMPTS": "8", "BACKOFF_SECONDS": "0.005", "BACKOFF_MAX_SECONDS": "0.03", "TIMEOUT_SECONDS": "0.8",
+        "SETTLE_SECONDS": "1.2"}
+SLOW_SECONDS = 0.9
+TRIES = 12
+PATIENCE = 120
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["cohortsync.sync", "cohortsync.workspace"])
+
+
+def at(number: int) -> str:
+    return f"person{number}@shop.example"
+
+
+@dataclass
+class Place:
+    """A workspace, and the local Mailchimp that it is connected to."""
+
+    workspace: cs.Workspace
+    running: sandbox.Sandbox
+    folder: Path
+
+    def set(self, **settings: Any) -> None:
+        requests.post(f"{self.running.mailchimp_url}/sandbox/settings", json=settings, timeout=60).raise_for_status()
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with remembered(self.folder / "mailchimp.sqlite") as db:
+            return [tuple(row) for row in db.execute(query, values)]
+
+    def breaches(self) -> list[str]:
+        return consent.breaches(self.folder / "mailchimp.sqlite")
+
+    def check_contract(self) -> None:
+        """Hold what passed since the last time to Mailchimp's contract, where that is at hand."""
+        kept = self.folder / "exchanges.ndjson"
+        if not kept.exists():
+            return
+        if os.environ.get("COHORTSYNC_CONTRACTS"):
+            with kept.open(encoding="utf-8") as lines:
+                for line in lines:
+                    contract.check_recorded(json.loads(line))
+        kept.unlink()
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Place]:
+    """A place of mixed cohorts, one of each size, named by it; ``cohort-7`` is person 0 to 6."""
+    profiles = pd.DataFrame({"distinct_id": [f"u{n}" for n in range(max(SIZES))],
+                             "$email": [at(n) for n in range(max(SIZES))], "$first_name": "Pat"})
+    folder.mkdir(exist_ok=True)
+    profiles.to_csv(folder / "profiles.csv", index=False)
+    cohorts = {}
+    for size in SIZES:
+        cohorts[f"cohort-{size}"] = folder / f"{size}.json"
+        cohorts[f"cohort-{size}"].write_text(json.dumps([f"u{n}" for n in range(size)]))
+    workspace = cs.open(folder / "home")
+    workspace.init("UTC", "simplified")
+    workspace.load(profiles=[folder / "profiles.csv"], cohorts=cohorts)
+    with sandbox.start(folder / "mailchimp") as running:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
+        place = Place(workspace, running, folder / "mailchimp")
+        place.set(record="yes", slow_seconds=SLOW_SECONDS)
+        yield place
+
+
+def sync_there(environment: dict[str, str], home: Path, cohort: str, audience_id: str, pipe: Connection) -> None:
+    """A sync in a process that was told its environment: begins when it is told to."""
+    os.environ.update(environment)
+    workspace = cs.open(home)
+    pipe.send("ready")
+    pipe.recv()
+    workspace.sync(cohort, audience_id, force=True)
+
+
+@dataclass
+class Trial:
+    """One cohort on its way to one audience with a past, all drawn by a seed."""
+
+    place: Place
+    seed: int
+    size: int = 0
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        weights = [8, 8, 8, 8, 6, 3, 3, 1]
+        self.size = self.size or self.chance.choices(SIZES, weights)[0]
+        self.cohort = f"cohort-{self.size}"
+        self.audience_id = self.make_audience()
+
+    def make_audience(self) -> str:
+        """An audience that knows some of the cohort, in every status, and some who are not of it."""
+        known = self.chance.choice([0, 0.3, 0.9, 1])
+        people = [n for n in range(self.size) if self.chance.random() < known] + [*range(5000, 5000 + self.size % 50)]
+        with remembered(self.place.folder / "mailchimp.sqlite") as db:
+            audience_id = create_audience(db, f"Trial {self.seed}", {})
+            for n in people:
+                status = self.chance.choice(STATUSES)
+                insert_member(db, audience_id, at(n), status, {}, {}, self.chance.choice(["person", "api"]))
+        return audience_id
+
+    def sync(self) -> dict[str, Any] | None:
+        """One try: its receipt, or None when it gave up for now."""
+        try:
+            receipt = self.place.workspace.sync(self.cohort, self.audience_id, force=True)
+        except (ApiTransient, Unanswered, UnsafePlan):
+            return None
+        self.receipts.append(receipt)
+        self.check(receipt)
+        return receipt
+
+    def killed_at(self, seconds: float | None) -> float:
+        """Sync in a process of its own, killed so many seconds after its start; how long it lived."""
+        talk, other = PROCESSES.Pipe()
+        told = dict(os.environ), self.place.workspace.home, self.cohort, self.audience_id, other
+        process = PROCESSES.Process(target=sync_there, args=told, daemon=True)
+        process.start()
+        assert talk.poll(PATIENCE)
+        begun = time.monotonic()
+        talk.send(talk.recv())
+        process.join(PATIENCE if seconds is None else seconds)
+        process.kill()
+        process.join(PATIENCE)
+        return time.monotonic() - begun
+
+    def sync_until_done(self) -> dict[str, Any]:
+        """Try again until everyone is accounted for; the last tries meet no fault."""
+        for number in range(TRIES):
+            if number == TRIES - 3:
+                self.place.set(fault_rate=0)
+            receipt = self.sync()
+            if receipt and receipt["status"] == "completed":
+                return receipt
+        raise AssertionError(f"seed {self.seed}: no end in {TRIES} tries; {self.receipts[-1:]}")
+
+    def check(self, receipt: dict[str, Any]) -> None:
+        """Whom a receipt calls added or kept is on the segment, whom it calls removed is not, whoever looks."""
+        people = pd.read_parquet(self.place.workspace.home / "runs" / receipt["run_id"] / "outcome.parquet")
+        there = set(self.on_segment(receipt["segment_id"]))
+        claimed = set(people.loc[people["outcome"].isin(["added", "kept"]), "member_hash"])
+        gone = set(people.loc[people["outcome"] == "removed", "member_hash"])
+        assert claimed <= there, f"seed {self.seed}: {len(claimed - there)} are claimed and not there"
+        assert not gone & there, f"seed {self.seed}: {len(gone & there)} were to be gone and are there"
+        assert people["member_hash"].is_unique, f"seed {self.seed}: somebody twice"
+        assert self.place.breaches() == []
+
+    def members(self) -> dict[str, str]:
+        """Hash → status of everyone in the audience."""
+        return dict(self.place.rows("select hash, status from members where audience_id = ?", self.audience_id))
+
+    def on_segment(self, segment_id: int | None) -> dict[str, str]:
+        """Hash → status of everyone who wears the tag."""
+        return dict(self.place.rows("select hash, status from segment_members join members on member_id = members.id"
+                                    " where segment_id = ?", segment_id))
+
+    def edit_by_hand(self, segment_id: int | None) -> None:
+        """Someone in the account takes people off the segment and puts others on."""
+        with remembered(self.place.folder / "mailchimp.sqlite") as db:
+            on = [row[0] for row in db.execute("select member_id from segment_members where segment_id = ?",
+                                               (segment_id,))]
+            for member in self.chance.sample(on, len(on) // 4):
+                db.execute("delete from segment_members where segment_id = ? and member_id = ?", (segment_id, member))
+            for row in db.execute("select id from members where audience_id = ? and email like 'person5%'",
+                                  (self.audience_id,)).fetchall():
+                if self.chance.random() < 0.4:
+                    db.execute("insert or ignore into segment_members values (?, ?, ?)", (segment_id, row[0], now(db)))
+
+    def assert_converged(self, receipt: dict[str, Any]) -> None:
+        """Nobody is lost and nobody is there who should not be; the proof adds up to the cohort's size."""
+        members, there = self.members(), self.on_segment(receipt["segment_id"])
+        wanted = {emails.member_hash(at(n)) for n in range(self.size)}
+        reachable = {h for h in wanted if members.get(h, "unsubscribed") not in UNREACHABLE}
+        strangers = {h for h, status in there.items() if h not in wanted and status not in ("archived", "pending")}
+        assert reachable <= set(there), f"seed {self.seed}: {len(reachable - set(there))} are lost"
+        assert not strangers, f"seed {self.seed}: {len(strangers)} are on the segment and not of the cohort"
+        assert receipt["accounted"] == receipt["size"] == self.size, f"seed {self.seed}"
+        assert receipt["added"] + receipt["kept"] + receipt["refused"] == self.size, f"seed {self.seed}"
+        missing = len(wanted - set(members))
+        assert missing <= receipt["refused"], f"seed {self.seed}: {missing} are not in the audience"
