@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -48,6 +48,20 @@ def at(number: int) -> str:
     return f"person{number}@shop.example"
 
 
+def profiles_file(folder: Path, addresses: Mapping[int, int]) -> Path:
+    """Users by number, each with the number of an address, as a file of profiles."""
+    file = folder / "profiles.csv"
+    pd.DataFrame({"distinct_id": [f"u{n}" for n in addresses], "$email": list(map(at, addresses.values())),
+                  "$first_name": "Pat"}).to_csv(file, index=False)
+    return file
+
+
+def cohort_file(folder: Path, users: Collection[int]) -> Path:
+    file = folder / f"cohort-of-{len(users)}.json"
+    file.write_text(json.dumps([f"u{n}" for n in users]))
+    return file
+
+
 @dataclass
 class Place:
     """A workspace, and the local Mailchimp that it is connected to."""
@@ -79,19 +93,12 @@ class Place:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Place]:
+def opened(folder: Path, sizes: Sequence[int] = SIZES) -> Iterator[Place]:
     """A place of mixed cohorts, one of each size, named by it; ``cohort-7`` is person 0 to 6."""
-    profiles = pd.DataFrame({"distinct_id": [f"u{n}" for n in range(max(SIZES))],
-                             "$email": [at(n) for n in range(max(SIZES))], "$first_name": "Pat"})
-    folder.mkdir(exist_ok=True)
-    profiles.to_csv(folder / "profiles.csv", index=False)
-    cohorts = {}
-    for size in SIZES:
-        cohorts[f"cohort-{size}"] = folder / f"{size}.json"
-        cohorts[f"cohort-{size}"].write_text(json.dumps([f"u{n}" for n in range(size)]))
     workspace = cs.open(folder / "home")
     workspace.init("UTC", "simplified")
-    workspace.load(profiles=[folder / "profiles.csv"], cohorts=cohorts)
+    workspace.load(profiles=[profiles_file(folder, {n: n for n in range(max(sizes))})],
+                   cohorts={f"cohort-{size}": cohort_file(folder, range(size)) for size in sizes})
     with sandbox.start(folder / "mailchimp") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         place = Place(workspace, running, folder / "mailchimp")
@@ -119,9 +126,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        weights = [8, 8, 8, 8, 6, 3, 3, 1]
-        self.size = self.size or self.chance.choices(SIZES, weights)[0]
-        self.cohort = f"cohort-{self.size}"
+        self.size = self.size or self.chance.choices(SIZES, [8, 8, 8, 8, 6, 3, 3, 1])[0]
+        self.cohort, self.addresses = f"cohort-{self.size}", [at(n) for n in range(self.size)]
         self.audience_id = self.make_audience()
 
     def make_audience(self) -> str:
@@ -204,12 +210,12 @@ class Trial:
     def assert_converged(self, receipt: dict[str, Any]) -> None:
         """Nobody is lost and nobody is there who should not be; the proof adds up to the cohort's size."""
         members, there = self.members(), self.on_segment(receipt["segment_id"])
-        wanted = {emails.member_hash(at(n)) for n in range(self.size)}
+        wanted, size = {emails.member_hash(address) for address in self.addresses}, len(self.addresses)
         reachable = {h for h in wanted if members.get(h, "unsubscribed") not in UNREACHABLE}
         strangers = {h for h, status in there.items() if h not in wanted and status not in ("archived", "pending")}
         assert reachable <= set(there), f"seed {self.seed}: {len(reachable - set(there))} are lost"
         assert not strangers, f"seed {self.seed}: {len(strangers)} are on the segment and not of the cohort"
-        assert receipt["accounted"] == receipt["size"] == self.size, f"seed {self.seed}"
-        assert receipt["added"] + receipt["kept"] + receipt["refused"] == self.size, f"seed {self.seed}"
+        assert receipt["accounted"] == receipt["size"] == size, f"seed {self.seed}"
+        assert receipt["added"] + receipt["kept"] + receipt["refused"] == size, f"seed {self.seed}"
         missing = len(wanted - set(members))
         assert missing <= receipt["refused"], f"seed {self.seed}: {missing} are not in the audience"

@@ -1,0 +1,130 @@
+"""Any sequence of changes on both sides, faults and syncs keeps what a sync promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import trials
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from trials import Place, Trial
+
+from cohortsync.sandbox.life import remembered
+from cohortsync.sandbox.mailchimp.members import act_as_person, archive_member, find_member, insert_member
+from cohortsync.sandbox.mailchimp.problems import Problem
+
+USERS = 12
+COHORT = f"cohort-{USERS}"
+people = st.integers(0, USERS - 1)
+RUNS = 50  # seeds of the sweep; each is five sequences
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with trials.opened(tmp_path_factory.mktemp("place"), (USERS,)) as place:
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in trials.FAST.items():
+        monkeypatch.setenv(f"COHORTSYNC_{name}", value)
+
+
+class Life(RuleBasedStateMachine):
+    """One cohort and one audience, and whatever happens to them."""
+
+    place: Place
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place.set(fault_rate=0, refused_share=0)
+        self.trial = Trial(self.place, 4711, USERS)
+        self.address = {n: n for n in range(USERS)}
+        self.unused = 100
+        self.segment_id: int | None = None
+        self.load(set(range(USERS)))
+
+    def load(self, users: set[int]) -> None:
+        folder = self.place.folder
+        self.users, self.trial.addresses = users, [trials.at(self.address[n]) for n in sorted(users)]
+        self.place.workspace.load(profiles=[trials.profiles_file(folder, self.address)],
+                                  cohorts={COHORT: trials.cohort_file(folder, sorted(users))})
+
+    @rule(users=st.sets(people, min_size=1))
+    def the_cohort_changes(self, users: set[int]) -> None:
+        self.load(users)
+
+    @rule(user=people)
+    def an_address_changes(self, user: int) -> None:
+        self.unused += 1
+        self.address[user] = self.unused
+        self.load(self.users)
+
+    @rule(user=people, action=st.sampled_from(["unsubscribe", "confirm", "bounce"]))
+    def a_person_does_something(self, user: int, action: str) -> None:
+        self.to_member(user, lambda db, key: act_as_person(db, self.trial.audience_id, key, action))
+
+    @rule(user=people)
+    def a_person_is_archived_by_hand(self, user: int) -> None:
+        self.to_member(user, lambda db, key: archive_member(db, self.trial.audience_id, key))
+
+    @rule(user=people, status=st.sampled_from(["subscribed", "pending", "transactional"]))
+    def a_person_comes_by_a_form(self, user: int, status: str) -> None:
+        with remembered(self.place.folder / "mailchimp.sqlite") as db:
+            address = trials.at(self.address[user])
+            if find_member(db, self.trial.audience_id, address) is None:
+                insert_member(db, self.trial.audience_id, address, status, {}, {})
+
+    def to_member(self, user: int, act: Any) -> None:
+        """Do something to someone who is in the audience, if the audience lets it."""
+        with remembered(self.place.folder / "mailchimp.sqlite") as db:
+            key = trials.at(self.address[user])
+            if find_member(db, self.trial.audience_id, key) is not None:
+                try:
+                    act(db, key)
+                except Problem:
+                    return
+
+    @precondition(lambda self: self.segment_id is not None)
+    @rule()
+    def the_segment_is_edited_by_hand(self) -> None:
+        self.trial.edit_by_hand(self.segment_id)
+
+    @rule(seed=st.integers(0, 1000), rate=st.sampled_from([0.1, 0.4]), refused=st.sampled_from([0, 0.2]))
+    def a_sync_meets_faults(self, seed: int, rate: float, refused: float) -> None:
+        self.place.set(faults="all", fault_rate=rate, fault_seed=seed, refused_share=refused)
+        receipt = self.trial.sync()
+        self.place.set(fault_rate=0)
+        self.segment_id = receipt["segment_id"] if receipt else self.segment_id
+
+    @rule()
+    def a_sync_meets_none(self) -> None:
+        receipt = self.trial.sync_until_done()
+        self.segment_id = receipt["segment_id"]
+        self.trial.assert_converged(receipt)
+
+    @rule()
+    def a_second_sync_changes_nothing(self) -> None:
+        receipt = self.trial.sync_until_done()
+        again = self.trial.sync_until_done()
+        assert (again["added"], again["removed"], again["writes"]) == (0, 0, 0)
+        self.segment_id = receipt["segment_id"]
+
+    @invariant()
+    def nobodys_consent_was_touched(self) -> None:
+        assert self.place.breaches() == []
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, id=f"seed{n}", marks=pytest.mark.sweep if n else [])
+                                    for n in range(RUNS)])
+def test_any_sequence_keeps_the_promises(place: Place, number: int) -> None:
+    machine = hypothesis.seed(number)(type("Life", (Life,), {"place": place}))
+    run_state_machine_as_test(machine, settings=settings(
+        max_examples=5, stateful_step_count=10, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck), print_blob=True))
+    place.check_contract()
