@@ -7,10 +7,12 @@ from pathlib import Path
 import streamlit as st
 
 import cohortsync
+from cohortsync.pages import login
 
 PAGES = Path(cohortsync.__file__).parent / "pages"
 
 st.set_page_config("cohortsync", page_icon="🔁", layout="wide")
+login.require()
 st.navigation([
     st.Page(PAGES / "connect.py", title="Connect", icon=":material/link:", default=True),
     st.Page(PAGES / "cohorts.py", title="Cohorts", icon=":material/groups:"),

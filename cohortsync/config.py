@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="COHORTSYNC_")
 
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("cohortsync")))
+    admins: str = Field("", description="admins of the app: SHA-256 of addresses, and claim=value, by commas")
     project: str = Field("", description="which of a workspace's projects; empty: its only one")
     segment_prefix: str = Field("mixpanel_", description="a cohort's segment is named prefix + cohort")
     timeout_seconds: float = Field(150, description="longer than Mailchimp's own 120 s")

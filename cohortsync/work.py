@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Work:
             return self.label, 0.0
         return now["step"], min(now["done"] / now["total"], 1.0) if now["total"] else 0.0
 
-    def answer(self) -> Any | None:
+    def answer(self) -> Any:
         """What it printed, once it has ended; None when it failed."""
         try:
             return json.loads((self.folder / "out").read_text())
@@ -58,6 +59,7 @@ class Work:
         """Why it failed, once it has ended without an answer."""
         said = (self.folder / "err").read_text(errors="replace") if (self.folder / "err").exists() else ""
         _, found, message = ("\n" + said).rpartition("\nError: ")
+        message = re.sub(re.escape(f"{self.folder}/files/") + "[^/]+/", "", message)
         return message.strip() if found else f"{self.label} was cut off. Start it again. It said: {self.folder}/err"
 
     def clear(self) -> None:
@@ -67,7 +69,7 @@ class Work:
 
 
 def place(home: Path, name: str) -> Path:
-    """The folder of the work of this name; files handed to it are put there."""
+    """The folder of the work of this name; a file handed to it is put in a folder of its own in ``files`` there."""
     return config.private_folder(home / "work" / name)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, REVOKED_KEY, SAMPLE, VIEWER_KEY
+from streamlit import config as st_config
 from streamlit.testing.v1 import AppTest
 
 import cohortsync as cs
-from cohortsync import config, ledger, sandbox
-from cohortsync.pages import frame
+from cohortsync import config, ledger, sandbox, work
+from cohortsync.pages import frame, login, shown
 
 ROOT = Path(__file__).parent.parent
 OTHER_PAGES = ("cohorts", "export", "mtu", "runs")
@@ -49,6 +52,15 @@ def press(app: AppTest, label: str) -> AppTest:
     return next(button for button in app.button if button.label == label).click().run()
 
 
+def ended(app: AppTest, home: Path) -> AppTest:
+    """The page after what it started has ended."""
+    deadline = time.monotonic() + 120
+    while work.under_way(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return app.run()
+
+
 def field(fields: Any, label: str) -> Any:
     return next(f for f in fields if f.label.startswith(label))
 
@@ -56,6 +68,58 @@ def field(fields: Any, label: str) -> Any:
 def planned(app: AppTest, cohort: str = "power-users") -> AppTest:
     field(app.selectbox, "Cohort").set_value(cohort).run()
     return press(app, "Plan")
+
+
+def test_what_a_page_started_shows_to_whoever_opens_the_app_next(tmp_path: Path, visit: Visit) -> None:
+    cs.open(tmp_path).init("UTC", "simplified")
+    app = visit("connect", tmp_path)
+    field(app.file_uploader, "Profiles").set_value([("people.ndjson", b'{"$distinct_id": "a", "$properties": {}}\n',
+                                                     "application/json")]).run()
+    press(app, "Load")
+    ended(app, tmp_path)
+    other = visit("connect", tmp_path)
+    assert "Loaded 1 files" in read(other)
+    assert "Loaded" not in read(press(other, "Dismiss"))
+    assert not list((tmp_path / "work").glob("*/files/*/*"))
+
+
+def test_the_app_is_refused_to_a_network_where_nobody_has_to_log_in(
+        workspace: cs.Workspace, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = st_config.get_option("server.address")
+    st_config.set_option("server.address", "0.0.0.0")
+    try:
+        app = visit("connect", workspace.home)
+    finally:
+        st_config.set_option("server.address", before)
+    assert "Refused" in app.error[0].value
+    assert not app.button
+
+
+def test_nobody_sees_anything_before_logging_in(workspace: cs.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHORTSYNC_HOME", str(workspace.home))
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.secrets["auth"] = {"redirect_uri": "http://127.0.0.1/oauth2callback"}
+    app.run()
+    assert [button.label for button in app.button] == ["Log in"]
+    assert "power-users" not in read(app)
+
+
+HASH = hashlib.sha256(b"ann@harbor.example").hexdigest()
+
+
+@pytest.mark.parametrize(("claims", "role"), [
+    ({"email": "Ann@Harbor.example ", "email_verified": True}, "admin"),
+    ({"email": "ann@harbor.example", "email_verified": False}, "viewer"),
+    ({"email": "ann@harbor.example"}, "viewer"),
+    ({"email": "bob@harbor.example", "email_verified": True}, "viewer"),
+    ({"groups": ["all", "growth"]}, "admin"), ({"groups": "growth"}, "admin"), ({"groups": ["all"]}, "viewer"),
+    ({"email": f"x,{HASH}", "email_verified": True}, "viewer"), ({"": ""}, "viewer"), ({}, "viewer")])
+def test_an_admin_is_known_by_a_verified_address_or_a_claim(claims: dict[str, Any], role: str) -> None:
+    assert login.role_of(claims, f"{HASH}, groups=growth") == role
+
+
+def test_without_admins_everyone_who_logs_in_is_a_viewer() -> None:
+    assert login.role_of({"email": "ann@harbor.example", "email_verified": True, "": ""}, "") == "viewer"
 
 
 @pytest.mark.parametrize("page", OTHER_PAGES)
@@ -77,16 +141,16 @@ def test_a_new_user_says_what_the_project_is_and_loads_files(tmp_path: Path, vis
                                                      "application/gzip")])
     field(app.file_uploader, "Cohorts").set_value([(cohort.name, cohort.read_bytes(), "text/csv")]).run()
     assert field(app.text_input, "Name of the cohort").value == "trial-ending"
-    press(app, "Load")
-    assert "Loaded 2 files" in read(app)
+    assert "It goes on when you look elsewhere" in read(press(app, "Load"))
+    assert "Loaded 2 files" in read(ended(app, tmp_path))
     assert cs.open(tmp_path).cohorts()["cohort"].tolist() == ["trial-ending"]
 
 
 def test_a_file_that_is_not_what_it_says_is_one_clear_message(workspace: cs.Workspace, visit: Visit) -> None:
     app = visit("connect", workspace.home)
     field(app.file_uploader, "Events").set_value([("notes.gz", b"\x1f\x8bnot really", "application/gzip")]).run()
-    press(app, "Load")
-    assert app.error[0].value.replace("\\", "").startswith("notes.gz ")
+    app = ended(press(app, "Load"), workspace.home)
+    assert app.error[0].value.replace("\\", "").startswith("**Loading files:** notes.gz ")
     assert metrics(app)["Cohorts"] == "3"
 
 
@@ -332,7 +396,7 @@ def test_names_from_outside_stay_text(tmp_path: Path, visit: Visit) -> None:
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", " =1"])
 def test_a_csv_holds_no_formula(cell: str) -> None:
-    assert f"'{cell}" in frame.csv(pd.DataFrame({"name": [cell]})).decode()
+    assert f"'{cell}" in shown.csv(pd.DataFrame({"name": [cell]})).decode()
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(5, "just now"), (60, "1 minute ago"), (7300, "2 hours ago"),

@@ -55,9 +55,7 @@ def load(ctx: typer.Context, events: Events = None, profiles: Profiles = None, c
     if as_json:
         console.print_json({"files": report.files, "events_added": report.events_added, "duplicates": report.duplicates,
                             "days": report.days, "unkeyed_in_overlap": report.unkeyed_in_overlap,
-                            "quarantined": report.quarantined})
-        for text in report.notes:
-            console.note(f"Note: {text}")
+                            "quarantined": report.quarantined, "notes": report.notes})
     else:
         show_load(report)
 

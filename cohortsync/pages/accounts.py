@@ -26,6 +26,17 @@ NOT_TOLD = {
 }
 
 
+def show_standings(workspace: cs.Workspace) -> None:
+    """Both sides as a viewer may know them."""
+    sides = [("Mixpanel", workspace.mixpanel_connection), ("Mailchimp", workspace.connection)]
+    for side, connection in sides:
+        st.subheader(side)
+        if connection:
+            _show_standing(connection, f"role: {frame.plain(connection['role'] or 'not told')}")
+        else:
+            st.badge("Not connected", icon=":material/link_off:", color="gray")
+
+
 def show_mixpanel(workspace: cs.Workspace) -> None:
     """How the project's connection stands, and who vouches for it; files need none."""
     tell_refusal("Mixpanel")

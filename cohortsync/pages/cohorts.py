@@ -9,7 +9,7 @@ import streamlit as st
 
 import cohortsync as cs
 from cohortsync.audience import EXPLAINED
-from cohortsync.pages import frame
+from cohortsync.pages import frame, shown
 
 HEADINGS = {"email": "E-mail", "first_name": "First name", "last_name": "Last name", "meaning": "Why",
             "distinct_id": "Id in the cohort", "canonical_id": "User", "last_seen_at": "Last seen (UTC)"}
@@ -27,7 +27,7 @@ st.page_link(frame.PAGES / "export.py", label="Export this cohort", icon=":mater
 if summary["warning"]:
     st.warning(frame.plain(summary["warning"]), icon=":material/warning:")
 
-frame.figure(cs.charts.reasons(summary), "reasons_figure")
+shown.figure(cs.charts.reasons(summary), "reasons_figure")
 reasons = {reason: count for reason, count in summary["reasons"].items() if count}
 st.dataframe(pd.DataFrame([(EXPLAINED[reason], reason, count) for reason, count in reasons.items()],
                           columns=["What it means", "Reason", "Ids"]), hide_index=True)
@@ -36,10 +36,10 @@ st.subheader("People")
 chosen = st.multiselect("Only these reasons", list(reasons), format_func=EXPLAINED.__getitem__,
                         placeholder="All reasons")
 people = people[people["reason"].isin(chosen or reasons)]
-frame.show(people.assign(meaning=people["reason"].map(EXPLAINED)), HEADINGS)
-st.download_button("Download who and why (CSV, masked)", lambda: frame.csv(frame.masked(people)),
+shown.people(people.assign(meaning=people["reason"].map(EXPLAINED)), HEADINGS)
+st.download_button("Download who and why (CSV, masked)", lambda: shown.csv(shown.masked(people)),
                    f"{re.sub(r'[^A-Za-z0-9-]+', '_', cohort)}-reasons.csv", "text/csv", on_click="ignore",
                    icon=":material/download:")
 if st.toggle("Compare all cohorts"):
     with frame.told():
-        frame.figure(cs.charts.cohort_sizes(workspace.cohorts()), "sizes_figure")
+        shown.figure(cs.charts.cohort_sizes(workspace.cohorts()), "sizes_figure")

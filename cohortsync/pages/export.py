@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 import cohortsync as cs
-from cohortsync.pages import frame, proof
+from cohortsync.pages import frame, proof, shown, threads
 from cohortsync.plan import Plan
 
 WORDS = {word: meaning for word, (meaning, _colour) in cs.charts.WORDS.items()}
@@ -42,7 +42,7 @@ def show_plan(plan: Plan) -> None:
     if plan.counts["add_new"] or plan.counts["add_existing"]:
         st.info("Automations in Mailchimp that start with this tag will start for the people added.",
                 icon=":material/bolt:")
-    frame.figure(cs.charts.plan(plan.counts), "plan_figure")
+    shown.figure(cs.charts.plan(plan.counts), "plan_figure")
 
 
 def approve(workspace: cs.Workspace, plan: Plan) -> None:
@@ -58,7 +58,7 @@ def approve(workspace: cs.Workspace, plan: Plan) -> None:
         agreed &= typed.replace(",", "") == str(plan.changes)
     if st.button("Sync now", type="primary", disabled=not agreed, icon=":material/send:"):
         del st.session_state["approved"]
-        frame.begin("sync", f"Syncing {plan.cohort}",
+        threads.begin("sync", f"Syncing {plan.cohort}",
                     lambda progress: workspace.apply(plan, force=bool(plan.guards), progress=progress))
         st.rerun()
 
@@ -68,12 +68,13 @@ def show_people(plan: Plan) -> None:
     chosen = st.multiselect("Only these people", present, format_func=WORDS.__getitem__, placeholder="Everyone")
     people = plan.preview()
     people = people[people["word"].isin(chosen or present)]
-    frame.show(people.assign(meaning=people["word"].map(WORDS), status=people["status"].fillna("not in it")), HEADINGS)
+    people = people.assign(meaning=people["word"].map(WORDS), status=people["status"].fillna("not in it"))
+    shown.people(people, HEADINGS)
 
 
 workspace = frame.start("Export", "First a plan, which only reads. Then, when you say so, the sync and its proof.")
 cohort, audience = choose(workspace)
-if receipt := frame.finished("sync"):
+if receipt := threads.finished("sync"):
     st.session_state["receipt"] = receipt
 if st.button("Plan", type="secondary" if "approved" in st.session_state else "primary", icon=":material/preview:",
              key="make_plan"):

@@ -1,29 +1,21 @@
-"""What every page has around it: the workspace, the banner, errors in words, masked tables, and long work."""
+"""What every page has around it: the workspace, the project, where a sync would go, and errors in words."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 import cohortsync as cs
-from cohortsync import emails
-from cohortsync.sources import Progress
+from cohortsync import work
+from cohortsync.pages import login
 
 PAGES = Path(__file__).parent
-WORKERS = ThreadPoolExecutor(thread_name_prefix="cohortsync")
-FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
-SHOWN = 500
-DARK_INK, LIGHT_INK = "#50545f", "#c9ccd8"
 UNITS = {"day": 1440, "hour": 60, "minute": 1}
 
 
@@ -33,7 +25,7 @@ def start(title: str, explanation: str) -> cs.Workspace:
     st.caption(explanation)
     with told():
         workspace = _project_chosen(cs.open())
-        _sidebar(workspace.project, workspace.as_of)
+        _sidebar(workspace)
         _banner(workspace.connection, workspace.mixpanel_connection)
     return workspace
 
@@ -64,14 +56,19 @@ def plain(text: object) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", unlinked)
 
 
-def _sidebar(project: dict[str, Any] | None, as_of: datetime | None) -> None:
-    if not project:
-        st.sidebar.caption("No project yet")
-        return
-    st.sidebar.markdown(f"**Project** {plain(project['project_id'])}  \n**Time zone** {plain(project['timezone'])}  \n"
+def _sidebar(workspace: cs.Workspace) -> None:
+    """The project, as of when its data is, what is at work, and who is looking."""
+    with st.sidebar:
+        if project := workspace.project:
+            st.markdown(f"**Project** {plain(project['project_id'])}  \n**Time zone** {plain(project['timezone'])}  \n"
                         f"**ID merge** {plain(project['id_merge'])}")
-    if as_of:
-        st.sidebar.caption(f"Data as of {as_of:%Y-%m-%d %H:%M} UTC")
+        else:
+            st.caption("No project yet")
+        if workspace.as_of:
+            st.caption(f"Data as of {workspace.as_of:%Y-%m-%d %H:%M} UTC")
+        for found in work.under_way(workspace.home):
+            st.caption(f":material/progress_activity: {plain(found.label)}")
+        login.show()
 
 
 def _banner(connection: dict[str, Any] | None, source: dict[str, Any] | None) -> None:
@@ -143,83 +140,6 @@ def audiences(workspace: cs.Workspace) -> dict[str, str]:
 def remember_audiences(connection: dict[str, Any]) -> None:
     st.session_state["audiences_of"] = (connection["host"], connection["account_id"])
     st.session_state["audiences"] = {a["audience_id"]: a["name"] for a in connection["audiences"]}
-
-
-@dataclass
-class Work:
-    """Something under way in a thread of its own: the next click ends a page's script, but not this."""
-
-    label: str
-    future: Future[Any]
-    now: list[tuple[str, float, float]]
-
-
-def begin(name: str, label: str, do: Callable[[Progress], Any]) -> None:
-    """Start ``do(progress)`` under a name; ``finished(name)`` shows it and hands over its answer."""
-    now: list[tuple[str, float, float]] = [(label, 0, 1)]
-
-    def note(step: str, done: float, total: float) -> None:
-        now[0] = (step, done, total)
-
-    st.session_state[name] = Work(label, WORKERS.submit(do, note), now)
-
-
-def finished(name: str) -> Any | None:
-    """Show the work of this name until it has ended; its answer, or None when there is none or it failed."""
-    work: Work | None = st.session_state.get(name)
-    if not work:
-        return None
-    with st.status(plain(work.label), expanded=True) as status:
-        bar = st.progress(0.0)
-        while wait([work.future], timeout=0.2).not_done:
-            step, done, total = work.now[0]
-            bar.progress(min(done / total, 1.0) if total else 0.0, plain(step))
-        bar.empty()
-        del st.session_state[name]
-        try:
-            answer = work.future.result()
-        except cs.CohortsyncError as error:
-            st.error(plain(error), icon=":material/error:")
-            status.update(label=f"{plain(work.label)}: stopped", state="error")
-            return None
-        status.update(label=f"{plain(work.label)}: done", state="complete", expanded=False)
-    return answer
-
-
-def figure(drawn: go.Figure, key: str) -> None:
-    """A figure with its own colours, its words in the page's font and ink.
-
-    Streamlit puts an empty template in the place of Plotly's, which holds the axes' margins.
-    """
-    ink = LIGHT_INK if st.context.theme.type == "dark" else DARK_INK
-    drawn.update_layout(template="plotly", font={"color": ink, "family": "Source Sans, sans-serif"})
-    st.plotly_chart(drawn, key=key, theme=None, config={"displayModeBar": False})
-
-
-def masked(people: pd.DataFrame) -> pd.DataFrame:
-    """A table of people with no address in it, also where an id, a name or a malformed e-mail holds one."""
-    def hidden(column: pd.Series) -> pd.Series:
-        if not pd.api.types.is_string_dtype(column):
-            return column
-        return column.map(emails.mask if column.name == "email" else emails.scrub, na_action="ignore")
-
-    return people.apply(hidden)
-
-
-def show(people: pd.DataFrame, headings: Mapping[str, str]) -> None:
-    """The first rows of a table of people: the columns named, under the headings given."""
-    first = f"The first {SHOWN:,} of {len(people):,} people" if len(people) > SHOWN else f"{len(people):,} people"
-    st.caption(f"{first}; addresses masked.")
-    shown = masked(people.head(SHOWN)[list(headings)]).rename(columns=dict(headings))
-    st.dataframe(shown, hide_index=True, placeholder="")
-
-
-def csv(table: pd.DataFrame) -> bytes:
-    """A table as a CSV whose cells no spreadsheet takes for formulas."""
-    def guarded(cell: Any) -> Any:
-        return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS) else cell
-
-    return table.map(guarded).to_csv(index=False).encode("utf-8-sig")
 
 
 def ago(instant: str) -> str:

@@ -6,7 +6,7 @@ import streamlit as st
 
 import cohortsync as cs
 from cohortsync.mtu import GUARDRAIL_EVENTS
-from cohortsync.pages import frame
+from cohortsync.pages import frame, shown
 
 HEADINGS = {"month": "Month", "mtu": "MTU", "mtu_without_exemption": "Mailchimp counted",
             "mtu_engagement_counted": "Opens, clicks counted", "exempt_users": "Exempt", "events": "Events",
@@ -29,7 +29,7 @@ if partial := months.loc[~months["complete"], "month"].tolist():
                "so these numbers will grow.", icon=":material/warning:")
 numbers = {heading: st.column_config.NumberColumn(format="localized") for heading in list(HEADINGS.values())[1:-1]}
 st.dataframe(months[list(HEADINGS)].rename(columns=HEADINGS), hide_index=True, column_config=numbers)
-frame.figure(cs.charts.mtu(months), "mtu_figure")
+shown.figure(cs.charts.mtu(months), "mtu_figure")
 st.markdown("""
 Mixpanel's own pages disagree on what counts, so three readings stand side by side:
 
@@ -40,4 +40,4 @@ Mixpanel's own pages disagree on what counts, so three readings stand side by si
 
 **Billable** is the larger of MTU and the guardrail (one user for every 1,000 events).
 """)
-frame.figure(cs.charts.exempt(months), "exempt_figure")
+shown.figure(cs.charts.exempt(months), "exempt_figure")

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 import cohortsync as cs
-from cohortsync.pages import frame
+from cohortsync.pages import frame, shown
 
 MEANINGS = {
     "added": "put on the cohort's segment in Mailchimp",
@@ -30,14 +30,14 @@ def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
         column.metric(word.capitalize(), f"{receipt[word]:,}", help=meaning, border=True)
     if refusals := receipt.get("refusals"):
         st.caption("Refused: " + ", ".join(f"{count:,} {frame.plain(reason)}" for reason, count in refusals.items()))
-    frame.figure(cs.charts.proof(receipt), "proof_figure")
+    shown.figure(cs.charts.proof(receipt), "proof_figure")
     st.download_button("Download the receipt", json.dumps(receipt, indent=2), f"receipt-{receipt['run_id']}.json",
                        "application/json", help="Counts and names of places; no addresses.", on_click="ignore",
                        icon=":material/download:")
     with frame.told():
         outcome = workspace.outcome(receipt["run_id"])
     outcome["status"] = outcome["status"].fillna("not in it")
-    frame.show(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome})
+    shown.people(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome})
 
 
 def _verdict(receipt: dict[str, Any]) -> None:
