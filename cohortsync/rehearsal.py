@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import requests
 
 from cohortsync import runs, sandbox
-from cohortsync.config import bundled, load_key, private_folder
+from cohortsync.config import LOOPBACK, bundled, load_key, private_folder
 from cohortsync.errors import BadInput, CohortsyncError
 from cohortsync.sources import Progress
 from cohortsync.workspace import Workspace
@@ -132,26 +133,39 @@ def _run_notebooks(workspace: Workspace, cohort: str | None, progress: Progress)
     return [folder / f"{name}.ipynb" for name in chosen]
 
 
-def app(workspace: Workspace, port: int) -> None:
-    """Serve the app on this machine until it is stopped, with the local Mailchimp if the workspace rehearses."""
+def app(workspace: Workspace, port: int, address: str = "127.0.0.1", hosts: Sequence[str] = ()) -> None:
+    """Serve the app until it is stopped, with the local Mailchimp if the workspace rehearses.
+
+    ``hosts``: the names that browsers may ask for it by, besides this machine's. Raises BadInput for an address beyond
+    this machine where no login is set up.
+    """
+    if address not in LOOPBACK and not _login_is_set_up():
+        raise BadInput(f"At {address} the app would be open to the network, and nobody would have to log in. Set up a "
+                       "login first (docs/app.md), or leave --address out.")
     signal.signal(signal.SIGTERM, _stop)
     connection = workspace.connection
-    if connection and connection["rehearsal"]:
-        with local_mailchimp(workspace):
-            _streamlit(workspace, port)
-    else:
-        _streamlit(workspace, port)
+    serve = local_mailchimp(workspace) if connection and connection["rehearsal"] else nullcontext("")
+    with serve:
+        _streamlit(workspace, port, address, hosts)
+
+
+def _login_is_set_up() -> bool:
+    """Whether Streamlit's secrets, where it looks for them, describe a login."""
+    files = [folder / ".streamlit" / "secrets.toml" for folder in (Path.home(), Path.cwd())]
+    return any("auth" in tomllib.loads(file.read_text()) for file in files if file.exists())
 
 
 def _stop(_signal: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _streamlit(workspace: Workspace, port: int) -> None:
+def _streamlit(workspace: Workspace, port: int, address: str, hosts: Sequence[str]) -> None:
     """Run Streamlit as a child and take it along when this process is told to stop."""
-    script = bundled("app.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port),
-               "--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    options = {"port": port, "address": address, "headless": "true", "allowedHosts": [*LOOPBACK[:2], *hosts]}
+    command = [sys.executable, "-m", "streamlit", "run", str(bundled("app.py")), "--browser.gatherUsageStats", "false"]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            command += [f"--server.{name}", str(one)]
     place = {"COHORTSYNC_HOME": str(workspace.home), "COHORTSYNC_PROJECT": workspace.project_id or ""}
     child = subprocess.Popen(command, env=os.environ | place, stdin=subprocess.DEVNULL)
     try:

@@ -79,9 +79,7 @@ def demo_url(tmp_path: Path) -> Iterator[str]:
 @contextmanager
 def serving(log_file: Path, home: Path, *command: str) -> Iterator[str]:
     """A process of its own that serves the app on the port at the end of its command."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with log_file.open("wb") as log:
         process = subprocess.Popen([sys.executable, *command, str(port)], cwd=ROOT, stdin=subprocess.DEVNULL,
                                    env={**os.environ, "COHORTSYNC_HOME": str(home)}, stdout=log, stderr=log)
@@ -91,6 +89,12 @@ def serving(log_file: Path, home: Path, *command: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,76 @@
+"""Logging in, with a real provider and a real browser: viewers look, admins act."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from provider import provider
+from test_browser import CHROMIUM, FLAGS, free_port, wait_until_healthy
+
+import cohortsync as cs
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("authlib", reason="the extra auth is not installed")
+APP = [sys.executable, "-m", "cohortsync", "app", "--address", "0.0.0.0"]
+ADDRESS = "ann@harbor.example"
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium found; `make browser` installs Debian's")
+
+
+@contextmanager
+def serving(folder: Path, home: Path, issuer: str) -> Iterator[str]:
+    """The app open to every address of this machine, as ``cohortsync app`` serves it, with this login."""
+    port = free_port()
+    (folder / ".streamlit").mkdir()
+    (folder / ".streamlit" / "secrets.toml").write_text(f"""[auth]
+redirect_uri = "http://127.0.0.1:{port}/oauth2callback"
+cookie_secret = "{'c' * 40}"
+client_id = "cohortsync"
+client_secret = "s"
+server_metadata_url = "{issuer}/.well-known/openid-configuration"
+""")
+    admins = hashlib.sha256(ADDRESS.encode()).hexdigest()
+    command = [*APP[:3], "--home", str(home), *APP[3:], "--port", str(port)]
+    with (folder / "app.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   env={**os.environ, "COHORTSYNC_ADMINS": admins})
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize(("verified", "role", "forms"), [(True, "admin", 1), (False, "viewer", 0)])
+def test_whoever_logs_in_is_what_the_provider_vouches_for(
+        workspace: cs.Workspace, tmp_path: Path, verified: bool, role: str, forms: int) -> None:
+    with provider(email=ADDRESS, email_verified=verified) as issuer, serving(tmp_path, workspace.home, issuer) as url, \
+            playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_text(f"Logged in as {role}").wait_for()
+        page.get_by_role("heading", name="Mailchimp").wait_for()
+        playwright.expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        assert page.get_by_label("API key", exact=True).count() == forms
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_role("button", name="Log in").wait_for()
+        browser.close()
+
+
+def test_the_app_is_not_opened_to_a_network_without_a_login(workspace: cs.Workspace, tmp_path: Path) -> None:
+    ended = subprocess.run([*APP[:3], "--home", str(workspace.home), *APP[3:]], cwd=tmp_path, capture_output=True,
+                           text=True, env={**os.environ, "HOME": str(tmp_path)}, timeout=60)
+    assert ended.returncode == 2
+    assert "nobody would have to log in" in ended.stderr
