@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from streamlit import config as st_config
 from streamlit.testing.v1 import AppTest
 
 import cohortsync as cs
-from cohortsync import config, ledger, sandbox, work
+from cohortsync import config, ledger, receipts, sandbox, work
 from cohortsync.pages import frame, login, shown
+from cohortsync.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 OTHER_PAGES = ("cohorts", "export", "mtu", "runs")
@@ -67,7 +69,18 @@ def field(fields: Any, label: str) -> Any:
 
 def planned(app: AppTest, cohort: str = "power-users") -> AppTest:
     field(app.selectbox, "Cohort").set_value(cohort).run()
-    return press(app, "Plan")
+    return ended(press(app, "Plan"), Path(os.environ["COHORTSYNC_HOME"]))
+
+
+def synced(app: AppTest) -> AppTest:
+    return ended(press(app, "Sync now"), Path(os.environ["COHORTSYNC_HOME"]))
+
+
+def change_kept_plan(home: Path, change: Callable[[Plan], Plan]) -> Plan:
+    """Put a changed plan in the place of the only one that is kept."""
+    plan = receipts.load_plan(home, next((home / "runs").iterdir()).name)
+    receipts.keep_plan(home, change(plan))
+    return plan
 
 
 def test_what_a_page_started_shows_to_whoever_opens_the_app_next(tmp_path: Path, visit: Visit) -> None:
@@ -179,8 +192,8 @@ def test_no_page_shows_a_whole_address(connected: cs.Workspace, visit: Visit) ->
     with connected.connect() as con:
         known = {address.lower() for (address,) in con.execute("select address from addresses").fetchall()
                  if "@" in address or " at " in address}
-    export = press(planned(visit("export", connected.home)), "Sync now")
-    pages = [visit("cohorts", connected.home), planned(visit("export", connected.home)), export,
+    export = synced(planned(visit("export", connected.home)))
+    pages = [visit("cohorts", connected.home), planned(visit("export", connected.home), "trial-ending"), export,
              visit("runs", connected.home)]
     shown = " ".join(read(app) + " ".join(d.value.to_csv() for d in app.dataframe) for app in pages).lower()
     assert len(known) > 1000
@@ -309,30 +322,51 @@ def test_a_plan_is_shown_before_anything_is_sent(connected: cs.Workspace, visit:
 
 
 def test_sync_now_ends_in_a_proof(connected: cs.Workspace, visit: Visit) -> None:
-    app = press(planned(visit("export", connected.home)), "Sync now")
+    app = synced(planned(visit("export", connected.home)))
     run = connected.runs().iloc[0]
     assert "Proven by reading back" in read(app)
     assert metrics(app)["Added"] == f"{run['added']:,}"
     assert metrics(app)["Accounted"] == f"{run['size']:,}"
 
 
-def test_another_cohort_drops_the_plan(connected: cs.Workspace, visit: Visit) -> None:
+def test_each_cohort_has_a_plan_of_its_own_that_outlives_the_page(connected: cs.Workspace, visit: Visit) -> None:
     app = planned(visit("export", connected.home))
     field(app.selectbox, "Cohort").set_value("trial-ending").run()
     assert "Sync now" not in [button.label for button in app.button]
+    later = visit("export", connected.home, cohort="power-users")
+    assert "Sync now" in [button.label for button in later.button]
+    assert "Sync now" not in [button.label for button in press(later, "Drop this plan").button]
 
 
 def test_a_real_audience_is_written_only_after_its_name_was_typed(connected: cs.Workspace, visit: Visit) -> None:
     app = planned(visit("export", connected.home))
-    plan = app.session_state["approved"]
-    real = dataclasses.replace(plan, target=dataclasses.replace(plan.target, rehearsal=False))
-    app.session_state["approved"] = real
+    plan = change_kept_plan(connected.home, lambda plan: dataclasses.replace(
+        plan, target=dataclasses.replace(plan.target, rehearsal=False)))
     app.run()
     assert field(app.button, "Sync now").disabled
     field(app.text_input, "This changes a real audience").set_value("something else").run()
     assert field(app.button, "Sync now").disabled
     field(app.text_input, "This changes a real audience").set_value(plan.target.audience_name).run()
     assert not field(app.button, "Sync now").disabled
+
+
+def test_what_a_guard_stops_takes_the_number_of_people(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    plan = change_kept_plan(connected.home, lambda plan: dataclasses.replace(plan, limits=(0.0, 10)))
+    app.run()
+    assert f"adds {plan.additions} people" in read(app)
+    assert field(app.button, "Sync now").disabled
+    field(app.text_input, "Type how many people").set_value(str(plan.changes)).run()
+    assert "Proven by reading back" in read(synced(app))
+
+
+def test_the_plan_shows_three_numbers_and_the_bill_of_both_sides(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    plan = connected.kept_plan(next((connected.home / "runs").iterdir()).name)
+    shown_numbers = {name: metrics(app)[name.replace("_", " ").capitalize()] for name in plan.numbers}
+    assert shown_numbers == {name: f"{number:,}" for name, number in plan.numbers.items()}
+    assert f"bills **{plan.new_billed_contacts:,} new contacts**" in read(app)
+    assert f"kept {connected.mtu().iloc[-1]['exempt_users']:,} people off the bill" in read(app)
 
 
 def record_real_account(home: Path) -> None:
@@ -349,12 +383,11 @@ def test_the_banner_names_a_real_account(workspace: cs.Workspace, visit: Visit) 
     assert r"Tally \*Ltd\*" in app.error[0].value
 
 
-def test_a_guard_that_stops_a_sync_says_so(connected: cs.Workspace, visit: Visit) -> None:
+def test_more_than_was_approved_is_not_done(connected: cs.Workspace, visit: Visit) -> None:
     app = planned(visit("export", connected.home))
-    plan = app.session_state["approved"]
-    app.session_state["approved"] = dataclasses.replace(plan, people=plan.people.head(10))
-    press(app, "Sync now")
-    assert "more changes became due" in read(app)
+    change_kept_plan(connected.home, lambda plan: dataclasses.replace(plan, people=plan.people.head(10)))
+    assert "more changes became due" in read(synced(app))
+    assert connected.runs()["status"].tolist() != ["completed"]
 
 
 def test_a_mailchimp_that_is_down_is_said_in_words(workspace: cs.Workspace, tmp_path: Path, visit: Visit) -> None:

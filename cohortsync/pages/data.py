@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def show(workspace: cs.Workspace) -> None:
     if not workspace.project:
         st.caption("Connect or save the project first.")
         return
-    name = _work_name(workspace)
+    name = progress.name_of("load", workspace.project["project_id"])
     loaded = progress.follow(workspace, name)
     with frame.told():
         held = _held(workspace, workspace.project["project_id"])
@@ -46,11 +45,6 @@ def _held(workspace: cs.Workspace, project_id: str) -> dict[str, int]:
             (select count(*) from profiles where project_id = $1),
             (select count(*) from cohorts where project_id = $1)""", [project_id]).fetchall()[0]
     return dict(zip(("events", "profiles", "cohorts"), row, strict=True))
-
-
-def _work_name(workspace: cs.Workspace) -> str:
-    """One load at a time and project; its name is a folder's."""
-    return "load-" + hashlib.sha256(workspace.project["project_id"].encode()).hexdigest()[:12]  # type: ignore[index]
 
 
 def _show_report(workspace: cs.Workspace, loaded: Work) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +135,23 @@ def audiences(workspace: cs.Workspace) -> dict[str, str]:
         with told(), st.spinner("Asking Mailchimp for its audiences. If it does not answer, this takes a minute."):
             remember_audiences(workspace.check_mailchimp())
     return st.session_state["audiences"]
+
+
+def cohort_and_audience(workspace: cs.Workspace) -> tuple[str, str]:
+    """The two choices of an export, side by side; a link can make both."""
+    names, found = cohort_names(workspace), audiences(workspace)
+    left, right = st.columns(2)
+    with left:
+        cohort = choose("Cohort", names, "cohort")
+    with right:
+        audience = choose("Mailchimp audience", list(found), "audience", lambda one: f"{found[one]} ({one})")
+    return cohort, audience
+
+
+def metrics(named: Mapping[str, tuple[int, str]]) -> None:
+    """Numbers in a row, each with what it means."""
+    for column, (name, (number, meaning)) in zip(st.columns(len(named)), named.items(), strict=True):
+        column.metric(name, f"{number:,}", help=meaning, border=True)
 
 
 def remember_audiences(connection: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import streamlit as st
@@ -11,6 +12,15 @@ from cohortsync.pages import frame
 from cohortsync.work import Work, find, start
 
 EVERY_SECONDS = 1.0
+
+
+def name_of(what: str, *of: object) -> str:
+    """A name for the work done about something, whatever that is called; it is a folder's."""
+    return f"{what}-{hashlib.sha256(repr(of).encode()).hexdigest()[:12]}"
+
+
+def at_work(workspace: cs.Workspace, *names: str) -> bool:
+    return any(found.running for found in (find(workspace.home, name) for name in names) if found)
 
 
 def begin(workspace: cs.Workspace, name: str, label: str, words: Sequence[object]) -> None:

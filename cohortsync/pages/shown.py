@@ -36,9 +36,10 @@ def masked(people: pd.DataFrame) -> pd.DataFrame:
     return people.apply(hidden)
 
 
-def people(rows: pd.DataFrame, headings: Mapping[str, str]) -> None:
-    """The first rows of a table of people: the columns named, under the headings given."""
-    first = f"The first {SHOWN:,} of {len(rows):,} people" if len(rows) > SHOWN else f"{len(rows):,} people"
+def people(rows: pd.DataFrame, headings: Mapping[str, str], of: int | None = None) -> None:
+    """The first rows of a table of people, ``of`` so many: the columns named, under the headings given."""
+    count = len(rows) if of is None else of
+    first = f"The first {SHOWN:,} of {count:,} people" if count > SHOWN else f"{count:,} people"
     st.caption(f"{first}; addresses masked.")
     shown = masked(rows.head(SHOWN)[list(headings)]).rename(columns=dict(headings))
     st.dataframe(shown, hide_index=True, placeholder="")

@@ -1,0 +1,78 @@
+"""A plan as a person approves it: what happens to people, what it costs on both sides, and what stands in its way."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import cohortsync as cs
+from cohortsync.pages import frame, shown
+from cohortsync.plan import Plan
+from cohortsync.plan import shown as fit_to_show
+
+WORDS = {word: meaning for word, (meaning, _colour) in cs.charts.WORDS.items()}
+HEADINGS = {"email": "E-mail", "canonical_id": "User", "meaning": "What happens", "reason": "Why",
+            "status": "In the audience now", "in_segment": "On the segment now"}
+NUMBERS = {"exportable": "people of the cohort who can be sent",
+           "in_segment": "people on the cohort's segment after the sync",
+           "mailable": "of these, subscribed: they get campaigns"}
+
+
+def show(workspace: cs.Workspace, plan: Plan) -> None:
+    """Who goes where, the three numbers, the bill of both sides, and the figure."""
+    st.subheader("The plan")
+    st.markdown(f"**{frame.plain(plan.cohort)}** → **{frame.plain(plan.target)}**")
+    frame.metrics({word.replace("_", " ").capitalize(): (plan.counts[word], meaning) for word, meaning in WORDS.items()
+                   if word in plan.counts})
+    frame.metrics({name.replace("_", " ").capitalize(): (plan.numbers[name], meaning)
+                   for name, meaning in NUMBERS.items()})
+    _show_bill(workspace, plan)
+    for warning in plan.warnings:
+        st.warning(frame.plain(warning), icon=":material/warning:")
+    if plan.additions:
+        st.info("Automations in Mailchimp that start with this tag will start for the people added.",
+                icon=":material/bolt:")
+    shown.figure(cs.charts.plan(plan.counts), "plan_figure")
+
+
+def _show_bill(workspace: cs.Workspace, plan: Plan) -> None:
+    """What Mailchimp will bill, what Mixpanel will, and how many requests it takes."""
+    mailchimp, mixpanel = st.columns(2)
+    mailchimp.markdown(f"**Mailchimp** bills **{plan.new_billed_contacts:,} new contacts**. New contacts become "
+                       f"{plan.new_contacts}. {plan.requests['writes']} requests will write.")
+    months = workspace.mtu()
+    if months.empty:
+        mixpanel.markdown("**Mixpanel** bills nothing yet: no events are loaded.")
+    else:
+        month = months.iloc[-1]
+        mixpanel.markdown("**Mixpanel** bills **none of their mails**: sent, opened, clicked, bounced and unsubscribed "
+                          f"are exempt. In {month['month']} that kept {month['exempt_users']:,} people off the bill.")
+
+
+def words(plan: Plan) -> list[str] | None:
+    """The words of the command line that apply the plan, once it is approved."""
+    agreed, options = plan.target.rehearsal, ["--yes"]
+    if not agreed:
+        typed = st.text_input("This changes a real audience. Type the audience's name to go on", key="typed_name",
+                              placeholder=plan.target.audience_name)
+        agreed = typed.strip() == plan.target.audience_name
+    for guard in plan.guards:
+        st.warning(f"**A guard stops this plan.** {frame.plain(guard.message.partition('. ')[0])}.",
+                   icon=":material/front_hand:")
+    if plan.guards:
+        typed = st.text_input("Type how many people the plan changes to go on all the same", key="typed_number",
+                              placeholder=str(plan.changes))
+        agreed &= typed.replace(",", "").strip() == str(plan.changes)
+        first = plan.guards[0].name == "first"
+        options += ["--confirm", str(plan.additions)] if first else ["--force"]
+    pressed = st.button("Sync now", type="primary", disabled=not agreed or not plan.run_id, icon=":material/send:")
+    return ["apply", plan.run_id, *options] if pressed else None
+
+
+def show_people(plan: Plan) -> None:
+    """Everyone of the plan, or those of some words, masked."""
+    present = [word for word in WORDS if plan.counts.get(word)]
+    chosen = st.multiselect("Only these people", present, format_func=WORDS.__getitem__, placeholder="Everyone")
+    people = plan.people[plan.people["word"].isin(chosen or present)]
+    rows = fit_to_show(people.head(shown.SHOWN))
+    rows = rows.assign(meaning=rows["word"].map(WORDS), status=rows["status"].fillna("not in it"))
+    shown.people(rows, HEADINGS, len(people))
