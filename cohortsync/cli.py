@@ -20,6 +20,8 @@ from cohortsync.commands import (
     lexicon,
     mtu,
     notebooks,
+    notices,
+    orders,
     pulls,
     rehearsals,
     syncs,
@@ -45,7 +47,8 @@ cli = typer.Typer(cls=PlaceAnywhere, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False,
                   help="Mixpanel cohorts to Mailchimp audiences: a plan before, a proof after.",
                   epilog="Start with: cohortsync demo")
-for commands in (data, cohorts, mtu, followup, lexicon, connections, pulls, syncs, notebooks, rehearsals, fronts):
+for commands in (data, cohorts, mtu, followup, lexicon, connections, pulls, syncs, orders, notices, notebooks,
+                 rehearsals, fronts):
     cli.add_typer(commands.app)
 
 

@@ -39,14 +39,19 @@ def records(frame: pd.DataFrame, columns: list[str] | None = None) -> list[dict[
     return json.loads(frame[columns or list(frame.columns)].to_json(orient="records", date_format="iso"))
 
 
-def table(frame: pd.DataFrame) -> None:
+def build_table(frame: pd.DataFrame) -> Table:
+    """A table for people: numbers to the right, texts from outside as they are."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for name, kind in frame.dtypes.items():
         number = pd.api.types.is_numeric_dtype(kind)
         shown.add_column(str(name).replace("_", " "), justify="right" if number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         shown.add_row(*(escape(_cell(value)) for value in row))
-    out.print(shown)
+    return shown
+
+
+def table(frame: pd.DataFrame) -> None:
+    out.print(build_table(frame))
     note_as_of(frame.attrs.get("as_of"))
 
 

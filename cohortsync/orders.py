@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ ONE_TIME, DYNAMIC = "one-time", "dynamic"
 ACTIVE, PAUSED, NEEDS_APPROVAL, DONE = "Active", "Paused", "Needs approval", "Done"
 AT_WORK = "at work"
 SYNC_COLUMNS = ["sync_id", "project_id", "cohort", "audience_id", "audience_name", "kind", "status", "reason",
-                "last_run", "due_at", "created_at", "rehearsal"]
+                "last_run", "last_completed_at", "due_at", "plan_run_id", "created_at", "rehearsal"]
 RUN_COLUMNS = ["run_id", "status", "reason", "started_at", "finished_at", "added", "kept", "removed", "refused"]
 
 
@@ -147,7 +147,7 @@ def next_due(due_at: datetime, at: datetime, every: timedelta) -> datetime:
 def due(home: Path, project_id: str | None = None) -> list[dict[str, Any]]:
     """The syncs that are due now, the longest waiting first."""
     now = ledger.now()
-    rows = [row for row in listed(home, project_id) if row["status"] == ACTIVE and (row["due_at"] or "9") <= now]
+    rows = [row for row in listed(home, project_id) if row["status"] == ACTIVE and row["due_at"] <= now]
     return sorted(rows, key=lambda row: (row["due_at"], row["sync_id"]))
 
 
@@ -175,12 +175,12 @@ def begin(home: Path, sync: Mapping[str, Any], run_id: str, due_at: str = "") ->
     run was for that slot.
     """
     now, every = ledger.now(), timedelta(seconds=Settings().interval_seconds)
-    slot = sync["due_at"] and next_due(datetime.fromisoformat(sync["due_at"]), datetime.now(UTC), every)
-    following = slot.isoformat(timespec="milliseconds") if slot and sync["kind"] == DYNAMIC else None
+    following = next_due(datetime.fromisoformat(sync["due_at"]), datetime.now(UTC), every).isoformat(
+        timespec="milliseconds")
     with ledger.state(home) as con, ledger.transaction(con):
         con.execute("update sync_runs set status = 'interrupted', finished_at = ? where sync_id = ? and status = ?",
                     (now, sync["sync_id"], AT_WORK))
-        taken = con.execute("update syncs set due_at = ? where sync_id = ? and due_at is ?",
+        taken = con.execute("update syncs set due_at = ? where sync_id = ? and due_at = ?",
                             (following, sync["sync_id"], due_at or sync["due_at"])).rowcount
         if not taken:
             raise ApiTransient(f"What was due of the sync {sync['sync_id']} has been done meanwhile.")
@@ -201,6 +201,17 @@ def due_again(home: Path, sync_id: str) -> None:
         con.execute("update syncs set due_at = ? where sync_id = ?", (ledger.now(), sync_id))
 
 
+def recover(home: Path) -> None:
+    """Close the runs whose process is gone, and make their syncs due at once."""
+    with ledger.state(home) as con:
+        at_work = {row["sync_id"]: row["run_id"] for row in con.execute(
+            "select * from sync_runs join syncs using (sync_id) where sync_runs.status = ?", (AT_WORK,))}
+    for sync_id, run_id in at_work.items():
+        with suppress(ApiTransient), hold(home, sync_id):
+            end(home, run_id, "interrupted", "its process ended")
+            due_again(home, sync_id)
+
+
 def run(home: Path, run_id: str) -> dict[str, Any] | None:
     """One run with its receipt as a dict; None when it never began."""
     with ledger.state(home) as con:
@@ -208,12 +219,29 @@ def run(home: Path, run_id: str) -> dict[str, Any] | None:
     return {**row, "receipt": json.loads(row["receipt"])} if row else None
 
 
-def history(home: Path, sync_id: str) -> list[dict[str, Any]]:
-    """The runs of a sync, the latest first, each with its receipt as a dict."""
+def history(home: Path, sync_id: str, most: int = -1) -> list[dict[str, Any]]:
+    """The runs of a sync, the latest first, each with its receipt as a dict; all, or so many at most."""
     with ledger.state(home) as con:
-        rows = con.execute("select * from sync_runs where sync_id = ? order by started_at desc, run_id desc",
-                           (sync_id,)).fetchall()
+        rows = con.execute("select * from sync_runs where sync_id = ? order by started_at desc, run_id desc limit ?",
+                           (sync_id, most)).fetchall()
     return [{**row, "receipt": json.loads(row["receipt"])} for row in rows]
+
+
+def last_whole(home: Path, sync_id: str) -> str:
+    """When a sync last ran to its end; blank before it ever did."""
+    with ledger.state(home) as con:
+        row = con.execute("select max(finished_at) as at from sync_runs where sync_id = ? and status = 'completed'",
+                          (sync_id,)).fetchone()
+    return row["at"] or ""
+
+
+def overview(home: Path, project_id: str | None = None) -> list[dict[str, Any]]:
+    """Every sync with its last run in one line, as ``SYNC_COLUMNS``."""
+    at = datetime.now(UTC)
+    rows = [{**row, "last_run": status_line(next(iter(history(home, row["sync_id"], 1)), None), at),
+             "last_completed_at": last_whole(home, row["sync_id"]), "rehearsal": bool(row["rehearsal"])}
+            for row in listed(home, project_id)]
+    return [{name: row[name] for name in SYNC_COLUMNS} for row in rows]
 
 
 def status_line(last: Mapping[str, Any] | None, at: datetime) -> str:

@@ -58,14 +58,14 @@ def new_run_id() -> str:
 
 
 def run_notebook(name_or_path: str | Path, parameters: Mapping[str, Any], home: Path,
-                 progress: Progress = silent) -> NotebookRun:
+                 progress: Progress = silent, run_id: str = "") -> NotebookRun:
     """Run a notebook on the workspace ``home`` into ``runs/<run_id>/`` there, and make its HTML report.
 
     Raises as ``execute_notebook`` does; a notebook that stopped half-way leaves its notebook and its report too.
     """
     import nbformat
 
-    source, run_id = find_notebook(name_or_path), new_run_id()
+    source, run_id = find_notebook(name_or_path), run_id or new_run_id()
     check_parameters(source, parameters, home)
     folder = config.private_folder(home / "runs" / run_id)
     executed, page = folder / source.name, folder / f"{source.stem}.html"

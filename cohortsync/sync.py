@@ -32,15 +32,16 @@ Review = Callable[[Plan], None]
 
 
 def plan(home: Path, cohort: str, audience_id: str, progress: Progress = silent, project_id: str | None = None,
-         terms: Terms = Terms()) -> Plan:  # noqa: B008 (frozen)
+         terms: Terms = Terms(), run_id: str = "") -> Plan:  # noqa: B008 (frozen)
     """What a sync of the cohort to the audience would do now; reads only. It is kept under its ``run_id``.
 
-    ``project_id``: whose cohort it is; None: the workspace's only project's.
+    ``project_id``: whose cohort it is; None: the workspace's only project's. ``run_id``: blank for a new one.
     Raises BadInput for an unknown cohort, UnsafePlan when the segment's name is taken by one we did not make.
     """
     with connected(home) as (connection, client):
         survey = Survey(home, connection, client, progress)
         made = survey.cohort(required_project(home, project_id), cohort, audience_id, terms)
+    made = replace(made, run_id=run_id or made.run_id)
     receipts.keep_plan(home, made)
     return made
 

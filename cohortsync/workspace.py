@@ -22,6 +22,7 @@ from cohortsync import (
     clock,
     cohorts,
     config,
+    execution,
     followup,
     forecast,
     ledger,
@@ -30,14 +31,17 @@ from cohortsync import (
     marginal,
     migration,
     mtu,
+    orders,
     pull,
     receipts,
+    schedule,
     sync,
     warehouse,
 )
 from cohortsync.agenda import PullPlan, Wanted
 from cohortsync.cohorts import Moment
 from cohortsync.errors import ApiFinal, BadInput, StoreError
+from cohortsync.execution import Execution
 from cohortsync.forecast import MonthToDate
 from cohortsync.load import LoadReport
 from cohortsync.mixpanel import Account
@@ -519,6 +523,55 @@ class Workspace:
         """Plan, apply and prove in one go; answers the receipt. See ``sync.export``; terms: ``plan.Terms``."""
         return sync.export(self.home, cohort, audience_id, project_id=self.project_id, terms=Terms(**terms),
                            dry_run=dry_run, force=force, confirm=confirm, review=review, progress=progress)
+
+    def syncs(self) -> pd.DataFrame:
+        """One row per sync that stands: how it stands, its last run in one line, when it is due."""
+        return pd.DataFrame(orders.overview(self.home, self.project_id), columns=orders.SYNC_COLUMNS)
+
+    def create_sync(self, cohort: str, audience_id: str, kind: str = orders.DYNAMIC) -> dict[str, Any]:
+        """Make a sync that stands, ``dynamic`` or ``one-time``; it is due at once. See ``orders.create``."""
+        return orders.create(self.home, self._project["project_id"], cohort, audience_id, kind)
+
+    def find_sync(self, name: str) -> dict[str, Any]:
+        """A sync by its id, or by its cohort where that has one sync alone."""
+        return orders.required(self.home, name, self.project_id)
+
+    def pause_sync(self, name: str, reason: str = "Paused by hand.") -> None:
+        """Stop a sync until it is unpaused; what it had waiting for approval is dropped."""
+        orders.pause(self.home, self.find_sync(name)["sync_id"], reason)
+
+    def unpause_sync(self, name: str) -> None:
+        """Let a sync go on; what was missed meanwhile is made up for by one run."""
+        orders.unpause(self.home, self.find_sync(name)["sync_id"])
+
+    def delete_sync(self, name: str) -> None:
+        """Forget that a sync stands; its segment, the people on it and its runs stay."""
+        orders.delete(self.home, self.find_sync(name)["sync_id"])
+
+    def sync_history(self, name: str) -> pd.DataFrame:
+        """One row per run of a sync, the latest first: how it ended, why, and the counts."""
+        rows = [{**row["receipt"], **row} for row in orders.history(self.home, self.find_sync(name)["sync_id"])]
+        return pd.DataFrame(rows, columns=orders.RUN_COLUMNS)
+
+    def waiting_plan(self, name: str) -> Plan:
+        """The plan with which a sync waits for approval."""
+        return execution.waiting_plan(self.home, self.find_sync(name)["sync_id"])
+
+    def approve_sync(self, name: str, progress: Progress = silent) -> dict[str, Any]:
+        """Do exactly the plan with which a sync waits; answers the receipt."""
+        return execution.approve(self.home, self.find_sync(name)["sync_id"], progress)
+
+    def start_sync(self, name: str, run_id: str = "", due_at: str = "", progress: Progress = silent) -> Execution:
+        """Begin a run of a sync, to be taken step by step. See ``execution.start``."""
+        return execution.start(self.home, self.find_sync(name)["sync_id"], run_id, due_at, progress)
+
+    def run_sync(self, name: str, progress: Progress = silent) -> dict[str, Any]:
+        """Run a sync now, as a notebook; answers how that ended. See ``schedule.run_sync``."""
+        return schedule.run_sync(self.home, self.find_sync(name)["sync_id"], progress=progress)
+
+    def run_due(self, progress: Progress = silent) -> list[dict[str, Any]]:
+        """Run every sync that is due; answers one row a run. See ``schedule.run_due``."""
+        return schedule.run_due(self.home, self.project_id, progress)
 
     def runs(self) -> pd.DataFrame:
         """One row per run of the project, the latest first."""

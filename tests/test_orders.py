@@ -76,7 +76,9 @@ def test_a_slot_is_for_one_run_alone(connected: cs.Workspace, standing: dict[str
 def test_a_one_time_sync_is_due_once(connected: cs.Workspace, audience_id: str) -> None:
     row = orders.create(connected.home, "local", "power-users", audience_id, orders.ONE_TIME)
     orders.begin(connected.home, row, "r-1", row["due_at"])
-    assert orders.required(connected.home, row["sync_id"])["due_at"] is None
+    orders.record_status(connected.home, row["sync_id"], orders.DONE)
+    set_due(connected, row["sync_id"], datetime.now(UTC) - TWO_HOURS)
+    assert orders.due(connected.home) == []
 
 
 def test_what_is_paused_is_not_due_and_what_was_missed_is_made_up_for_by_one_run(
