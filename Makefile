@@ -8,7 +8,7 @@ BIN = .venv/bin
 .PHONY: help .venv demo app lab test sweep bench browser check lock clean
 
 help:
-	@echo 'make demo     set up .venv and run the main job on sample data, against a local Mailchimp'
+	@echo 'make demo     set up .venv and run the main job on sample data, from a local Mixpanel to a local Mailchimp'
 	@echo 'make app      open the app on the workspace that the demo left'
 	@echo 'make lab      open JupyterLab on a copy of the notebooks, in lab/'
 	@echo 'make test     run all tests; one of them with: make test ARGS=tests/test_mtu.py'
@@ -54,7 +54,7 @@ app: .venv/.ready
 lab: .venv/.lab
 	@test -d lab || $(BIN)/cohortsync notebooks --copy lab
 	@case '$(COHORTSYNC_HOME)' in /*) home='$(COHORTSYNC_HOME)';; *) home="$$PWD/$(COHORTSYNC_HOME)";; esac; \
-	  $(BIN)/cohortsync --home "$$home" sandbox & mailchimp=$$!; trap 'kill $$mailchimp 2>/dev/null' EXIT; \
+	  $(BIN)/cohortsync --home "$$home" sandbox & local=$$!; trap 'kill $$local 2>/dev/null' EXIT; \
 	  cd lab && COHORTSYNC_HOME="$$home" ../$(BIN)/jupyter lab $(ARGS)
 
 test: .venv/.ready

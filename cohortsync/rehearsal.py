@@ -1,67 +1,77 @@
-"""The main job on a user's own machine: the local Mailchimp a workspace rehearses with, the demo, the app."""
+"""The local Mailchimp and Mixpanel that a workspace rehearses with, and the app beside them."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import requests
 
-from cohortsync import runs, sandbox
-from cohortsync.config import LOOPBACK, bundled, load_key, private_folder
+from cohortsync import sandbox
+from cohortsync.config import LOOPBACK, SECRET_VARIABLE, bundled, load_key
 from cohortsync.errors import BadInput, CohortsyncError
-from cohortsync.sources import Progress
+from cohortsync.sandbox.life import WORDS
 from cohortsync.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Exports:
-    """The files of one project, with what only its owner knows about it."""
+class Local:
+    """Where the local services answer; there is no Mixpanel where none was ever seeded."""
 
-    events: list[Path]
-    profiles: list[Path]
-    cohorts: Mapping[str, Path]
-    timezone: str
-    id_merge: str
-    project_id: str = "local"
-    members: Path | None = field(default=None, metadata={"help": "contacts the local Mailchimp starts with"})
+    mailchimp_url: str
+    mixpanel_url: str | None
 
 
-def sample() -> Exports:
-    """The invented product that ships with cohortsync; see data/README.md."""
-    folder = bundled("data") / "sample"
-    cohorts = {path.name.split(".")[0].removeprefix("cohort-"): path for path in sorted(folder.glob("cohort-*"))}
-    return Exports(sorted(folder.glob("events-*")), sorted(folder.glob("profiles*")), cohorts,
-                   "America/New_York", "simplified", "sample", folder / "mailchimp_members.ndjson")
+def folder(workspace: Workspace) -> Path:
+    """Where the workspace's local services remember."""
+    return workspace.home / "sandbox"
+
+
+def rehearsed(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """The workspace's connections to local services, by kind (mailchimp, mixpanel)."""
+    both = {"mailchimp": workspace.connection, "mixpanel": workspace.mixpanel_connection}
+    return {kind: connection for kind, connection in both.items() if connection and connection["rehearsal"]}
+
+
+def known_ports(workspace: Workspace) -> dict[str, int]:
+    """The ports at which the workspace knows its local services, by kind."""
+    return {kind: int(found["host"].rpartition(":")[2]) for kind, found in rehearsed(workspace).items()}
+
+
+def kept_services(workspace: Workspace) -> AbstractContextManager[Local | None]:
+    """The services that a workspace rehearses with and keeps, for as long as they are needed; else nothing."""
+    kept = rehearsed(workspace) and folder(workspace).exists()
+    return local_services(workspace) if kept else nullcontext()
 
 
 @contextmanager
-def local_mailchimp(workspace: Workspace, seed: Path | None = None) -> Iterator[str]:
-    """The local Mailchimp of a workspace, at the address it is connected to; one that runs already is used."""
+def local_services(workspace: Workspace, seed: Path | None = None, mixpanel_seed: Path | None = None
+                   ) -> Iterator[Local]:
+    """The local services of a workspace, at the addresses it is connected to; those that run already are used."""
     connection = workspace.connection
     if connection and not connection["rehearsal"]:
         raise BadInput(f"{workspace.home} is connected to the real account {connection['account_name']}. "
                        "Rehearse in another workspace: --home DIR.")
-    if connection and _answers(f"http://{connection['host']}"):
-        yield f"http://{connection['host']}"
+    known = rehearsed(workspace)
+    urls = {kind: f"http://{connection['host']}" for kind, connection in known.items()}
+    if urls and all(map(_answers, urls.values())):
+        yield Local(urls.get("mailchimp", ""), urls.get("mixpanel"))
         return
-    port = int(connection["host"].rpartition(":")[2]) if connection else 0
-    port = port if _is_free(port) else 0
-    with sandbox.start(workspace.home / "sandbox", mailchimp_port=port, seed=seed) as running:
-        if connection and running.port != port:
-            _follow(workspace, connection, running.mailchimp_url)
-        yield running.mailchimp_url
+    ports = {kind: port if _is_free(port) else 0 for kind, port in known_ports(workspace).items()}
+    with sandbox.start(folder(workspace), ports.get("mailchimp", 0), seed, ports.get("mixpanel", 0), mixpanel_seed
+                       ) as running:
+        _follow(workspace, known, running)
+        yield Local(running.mailchimp_url, running.mixpanel_url)
 
 
 def _is_free(port: int) -> bool:
@@ -74,67 +84,35 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _follow(workspace: Workspace, connection: dict[str, Any], url: str) -> None:
-    """Connect again where the local Mailchimp had to move because something else took its port."""
-    key = load_key(workspace.home, connection["host"])
-    if key:
-        workspace.connect_mailchimp(key, connection["new_contacts"], url)
-
-
 def _answers(url: str) -> bool:
     try:
-        return requests.get(f"{url}/3.0/ping", timeout=2, auth=("ping", "0" * 32 + "-us6")).ok
+        return requests.get(url, timeout=2).ok
     except requests.RequestException:
         return False
 
 
-def demo(workspace: Workspace, exports: Exports, say: Any, progress: Progress) -> None:
-    """Load, reckon, sync to the local Mailchimp, prove, run the notebooks. ``say`` shows a title and a value."""
-    others = [project for project in workspace.projects()["project_id"] if project != exports.project_id]
-    if others:
-        raise BadInput(f"{workspace.home} already holds project {', '.join(others)}; the demo would mix it with "
-                       f"{exports.project_id}. Name an empty folder with --home DIR.")
-    workspace = Workspace(workspace.home, exports.project_id)
-    workspace.init(exports.timezone, exports.id_merge)
-    with local_mailchimp(workspace, exports.members) as url:
-        say("Local Mailchimp", f"{url} (real HTTP, invented people; nothing is mailed)")
-        say("Load", workspace.load(exports.events, exports.profiles, exports.cohorts, progress))
-        say("Cohorts", workspace.cohorts())
-        for cohort in exports.cohorts:
-            say(f"Who of {cohort} can be exported", workspace.audience_summary(cohort))
-        say("MTU by month", workspace.mtu())
-        synced = workspace.largest_cohort() if exports.cohorts else None
-        if synced:
-            _sync_one(workspace, url, synced, say, progress)
-        say("Notebooks", _run_notebooks(workspace, synced, progress))
+def _follow(workspace: Workspace, known: dict[str, dict[str, Any]], running: sandbox.Sandbox) -> None:
+    """Connect again where a local service had to move because something else took its port."""
+    if (mailchimp := known.get("mailchimp")) and running.mailchimp_url != f"http://{mailchimp['host']}":
+        key = load_key(workspace.home, mailchimp["host"])
+        if key:
+            workspace.connect_mailchimp(key, mailchimp["new_contacts"], running.mailchimp_url)
+    if (mixpanel := known.get("mixpanel")) and running.mixpanel_url != f"http://{mixpanel['host']}":
+        username = mixpanel["account_id"]
+        secret = load_key(workspace.home, f"{username}@{mixpanel['host']}", SECRET_VARIABLE)
+        if secret and running.mixpanel_url:
+            workspace.connect_mixpanel(username, secret, mixpanel["project_id"], base_url=running.mixpanel_url)
 
 
-def _sync_one(workspace: Workspace, url: str, cohort: str, say: Any, progress: Progress) -> None:
-    key = f"{secrets.token_hex(16)}-us6"
-    connected = workspace.connect_mailchimp(key, "subscribed", url)
-    plan = workspace.plan(cohort, connected["audiences"][0]["audience_id"], progress)
-    say(f"Plan for {cohort}", plan)
-    if not plan.changes:
-        say("Nothing to change", f"{plan.counts['keep']:,} people are on the segment already, as the cohort has them.")
-    say("Proof", workspace.apply(plan, progress=progress, confirm=plan.additions))
-
-
-def _run_notebooks(workspace: Workspace, cohort: str | None, progress: Progress) -> list[Path]:
-    """The executed notebooks; without a cohort there is only MTU to report."""
-    folder = private_folder(workspace.home / "runs" / f"notebooks-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    chosen: dict[str, dict[str, Any]] = {"03_mtu_report": {}}
-    if cohort:
-        named = {"cohort": cohort}
-        chosen = {"01_explore_cohort": named, "02_audience_preview": named, **chosen, "04_sync_cohort": named,
-                  "06_campaign_followup": {}}
-    for name, given in chosen.items():
-        parameters = {**given, "project": workspace.project_id}
-        runs.execute_notebook(name, folder / f"{name}.ipynb", parameters, workspace.home, progress)
-    return [folder / f"{name}.ipynb" for name in chosen]
+def happenings(passed: sandbox.Passed) -> pd.DataFrame:
+    """One row per kind of thing that happened while time passed: ``where, what, times``."""
+    rows = [(where, WORDS[where.lower()][name], times) for where, happened in
+            (("Mixpanel", passed.mixpanel), ("Mailchimp", passed.mailchimp)) for name, times in happened.items()]
+    return pd.DataFrame(rows, columns=["where", "what", "times"])
 
 
 def app(workspace: Workspace, port: int, address: str = "127.0.0.1", hosts: Sequence[str] = ()) -> None:
-    """Serve the app until it is stopped, with the local Mailchimp if the workspace rehearses.
+    """Serve the app until it is stopped, with the local services if the workspace rehearses.
 
     ``hosts``: the names that browsers may ask for it by, besides this machine's. Raises BadInput for an address beyond
     this machine where no login is set up.
@@ -143,9 +121,7 @@ def app(workspace: Workspace, port: int, address: str = "127.0.0.1", hosts: Sequ
         raise BadInput(f"At {address} the app would be open to the network, and nobody would have to log in. Set up a "
                        "login first (docs/app.md), or leave --address out.")
     signal.signal(signal.SIGTERM, _stop)
-    connection = workspace.connection
-    serve = local_mailchimp(workspace) if connection and connection["rehearsal"] else nullcontext("")
-    with serve:
+    with kept_services(workspace):
         _streamlit(workspace, port, address, hosts)
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import OWNER_KEY, REVOKED_KEY, VIEWER_KEY
+from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
 from typer.testing import CliRunner
 
 import cohortsync as cs
 from cohortsync import cli
 from cohortsync.commands import syncs
 from cohortsync.errors import BadInput
+from cohortsync.sandbox.server import Services
 
 COHORT = ["project_id", "cohort", "size", "exportable"]
 MTU = ["project_id", "month", "mtu", "mtu_without_exemption", "mtu_engagement_counted", "exempt_users", "events",
@@ -227,6 +228,24 @@ def test_the_demo_runs_on_files_of_ones_own(tmp_path: Path) -> None:
     assert cs.open(tmp_path / "home").mtu()["mtu"].tolist() == [2]
 
 
+def test_time_passes_in_the_sandbox_by_one_command(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Services.at(home / "sandbox", SAMPLE / "mailchimp_members.ndjson", SAMPLE / "mixpanel.json").close()
+    told = answer("sandbox", "advance", "1d12h", "--home", home)
+    assert told["seconds"] == 36 * 3600
+    assert told["now"][:13] == "2026-11-22T17"
+    assert all(told["mailchimp"].values()) and all(told["mixpanel"].values())
+    ended = cohortsync("sandbox", "advance", "30m", "--home", home)
+    assert "new events" in ended.stdout and "It is 2026-11-22 17:30 UTC there now." in ended.stderr
+
+
+@pytest.mark.parametrize("time", ["2", "h", "2 h", "0s", "2h!", "400d", "-1h"])
+def test_a_time_that_cannot_pass_is_refused(tmp_path: Path, time: str) -> None:
+    ended = cohortsync("sandbox", "advance", "--home", tmp_path / "home", "--", time)
+    assert ended.returncode == 2
+    assert "is not a time that can pass here" in only_line(ended)
+
+
 # saying no
 
 @pytest.mark.parametrize(("words", "status", "says"), [
@@ -235,6 +254,7 @@ def test_the_demo_runs_on_files_of_ones_own(tmp_path: Path) -> None:
     (["sync", "power-users", "--audience", "0a1b2c3d4e"], 2, "Mailchimp is not connected."),
     (["load", "--cohort", "vip"], 2, "--cohort takes NAME=FILE"),
     (["load", "--events", "missing.ndjson"], 2, "missing.ndjson"),
+    (["sandbox", "advance", "2h"], 2, "There are no local services in"),
     (["runs", "../../etc"], 2, "not a run's id"),
     (["init", "--timezone", "Berlin", "--id-merge", "simplified"], 2, "'Berlin' is not a time zone"),
 ])

@@ -74,6 +74,12 @@ def test_in_two_hours_everything_happens_at_least_once(own: Path) -> None:
     assert passed.now.replace(minute=0, second=0, microsecond=0) == datetime(2026, 11, 21, 7, tzinfo=UTC)
 
 
+def test_short_times_pass_too_and_add_up(own: Path) -> None:
+    passed = [advance(own, seconds) for seconds in (1, 60, 1800, 1800, 3600)]
+    assert sum(each.mixpanel["events"] for each in passed) > 0
+    assert (passed[-1].now - passed[0].now).total_seconds() == 2 * HOUR + 60
+
+
 def test_in_two_days_everything_has_happened_and_is_counted(lived: tuple[Path, Passed]) -> None:
     _, passed = lived
     assert all(passed.mailchimp.values()) and all(passed.mixpanel.values())

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 import cohortsync as cs
-from cohortsync import ledger, rehearsal, runs, sandbox
+from cohortsync import demo, ledger, runs, sandbox
 from cohortsync.errors import BadInput, ConfigurationError, StoreError, UnsafePlan
 
 ROOT = Path(__file__).parent.parent
@@ -367,7 +367,7 @@ def test_a_load_says_what_it_found_out_about_times(tmp_path: Path) -> None:
 def test_the_demo_keeps_apart_from_other_projects(tmp_path: Path) -> None:
     workspace = add(tmp_path, "12345")
     with pytest.raises(BadInput, match="already holds project 12345"):
-        rehearsal.demo(workspace, rehearsal.sample(), print, print)
+        demo.demo_on_sample(workspace, print, print)
 
 
 def test_a_notebook_reads_the_project_it_is_given(two: tuple[cs.Workspace, cs.Workspace], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def open_app(ctx: typer.Context, port: Annotated[int, typer.Option(help="The app
                                                        "(docs/app.md).")] = "127.0.0.1",
              host: Annotated[list[str] | None, typer.Option(help="A name that browsers may ask for the app by, beside "
                                                                  "this machine's.")] = None) -> None:
-    """Open the app on this machine, with the local Mailchimp when the workspace rehearses."""
+    """Open the app on this machine, with the local services when the workspace rehearses."""
     from cohortsync import rehearsal
 
     rehearsal.app(opened(ctx), port, address, host or [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,11 +46,10 @@ def opened(ctx: typer.Context) -> Workspace:
 
 
 def services(workspace: Workspace) -> AbstractContextManager[Any]:
-    """The local Mailchimp that the workspace keeps, for as long as a command needs it."""
-    from cohortsync import rehearsal
+    """The local services that the workspace keeps, for as long as a command needs them."""
+    from cohortsync.rehearsal import kept_services
 
-    kept = rehearses(workspace) and (workspace.home / "sandbox").exists()
-    return rehearsal.local_mailchimp(workspace) if kept else nullcontext()
+    return kept_services(workspace)
 
 
 def rehearses(workspace: Workspace) -> bool:

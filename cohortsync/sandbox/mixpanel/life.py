@@ -204,7 +204,8 @@ def change_cohorts(project: Project) -> None:
         times = project.times(len(members) * COHORT_SHARE)
         leaving = some(project.rng, members, times)
         outside = sorted(set(users) - set(members) - set(project.newcomers))
-        coming = some(project.rng, project.newcomers, 1) + some(project.rng, outside, times - 1)
+        coming = some(project.rng, project.newcomers, min(times, 1))
+        coming += some(project.rng, outside, times - len(coming))
         project.db.executemany("delete from cohort_members where cohort_id = ? and distinct_id = ?",
                                [(cohort_id, who) for who in leaving])  # fmt: skip
         project.db.executemany("insert into cohort_members values (?, ?)", [(cohort_id, who) for who in coming])
