@@ -31,6 +31,7 @@ from cohortsync.errors import ApiFinal, ApiTransient, ConfigurationError
 ADDRESS = re.compile(rb"[0-9a-z._%+-]+@[0-9a-z-]+(?:\.[0-9a-z-]+)*\.example", re.IGNORECASE)
 REVOKED = "0" * 32 + "-us3"
 COHORT = "power-users"
+pytestmark = pytest.mark.timeout(900)  # a dozen processes, one after the other
 
 
 # one whole run

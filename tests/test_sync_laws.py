@@ -20,6 +20,7 @@ from cohortsync.sandbox.mailchimp.problems import Problem
 USERS = 12
 COHORT = f"cohort-{USERS}"
 people = st.integers(0, USERS - 1)
+pytestmark = pytest.mark.timeout(900)
 RUNS = 50  # seeds of the sweep; each is five sequences
 
 

@@ -14,6 +14,7 @@ import pytest
 import trials
 from trials import Place, Trial
 
+pytestmark = pytest.mark.timeout(900)
 SYNCS, AT_ONCE = 1000, 10  # seeded syncs, and how many of them are one test
 SAMPLE = (0, 41, 77)  # of those hundred tests, the ones that always run
 
