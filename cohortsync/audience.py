@@ -6,6 +6,7 @@ Source: https://docs.mixpanel.com/docs/cohort-sync/integrations/mailchimp (ident
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -34,32 +35,50 @@ def people(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str)
     Raises BadInput for a cohort that was never loaded.
     """
     _known(con, project, cohort)
-    return con.execute(sql("audience"), {"project_id": project["project_id"], "cohort": cohort,
-                                         "original": project["id_merge"] == "original"}).df()
+    return con.execute(sql("audience"), _values(project, cohort)).df()
 
 
-def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> pd.DataFrame:
+def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str, reasons: Sequence[str] = (),
+            limit: int | None = None, whole: bool = False) -> pd.DataFrame:
     """As ``people``, fit to be shown: ``email`` masked in place of ``address``, project and cohort added.
 
-    Ids that are addresses are masked too; ``people`` and SQL have them whole.
+    Ids that are addresses are masked too; ``people`` and SQL have them whole, and so has this when asked for
+    ``whole``. ``reasons``: only these; ``limit``: only the first so many.
     """
-    frame = emails.masked(people(con, project, cohort))
+    _known(con, project, cohort)
+    some = f"""with people as ({sql('audience')})
+        from people where $reasons = [] or reason in (from unnest($reasons)) order by distinct_id limit $limit"""
+    frame = con.execute(some, _values(project, cohort) | {"reasons": list(reasons), "limit": limit}).df()
+    frame = frame.rename(columns={"address": "email"}) if whole else emails.masked(frame)
     frame.insert(0, "project_id", project["project_id"])
     frame.insert(1, "cohort", cohort)
     return frame
 
 
 def summary(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> dict[str, Any]:
-    """``{"project_id", "cohort", "size", "exportable", "reasons": {reason: people}}``; reasons add up to size."""
-    return summarise(project, cohort, people(con, project, cohort))
+    """``project_id, cohort, size, exportable, reasons`` (reason → ids; they add up to size) and ``warning``."""
+    _known(con, project, cohort)
+    rows = con.execute(f"""with people as ({sql('audience')})
+        select reason, count(*), count(*) filter (canonical_id is distinct from address) from people group by reason""",
+                       _values(project, cohort)).fetchall()
+    found = {reason: (ids, others) for reason, ids, others in rows}
+    reasons = {reason: found.get(reason, (0, 0))[0] for reason in REASONS}
+    return {"project_id": project["project_id"], "cohort": cohort, "size": sum(reasons.values()),
+            "exportable": reasons["exportable"], "reasons": reasons,
+            "warning": _warning(project, *found.get("exportable", (0, 0)))}
 
 
-def summarise(project: dict[str, Any], cohort: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """``summary`` of rows of ``people`` already at hand."""
-    counts = frame["reason"].value_counts()
-    reasons = {reason: int(counts.get(reason, 0)) for reason in REASONS}
-    return {"project_id": project["project_id"], "cohort": cohort, "size": len(frame),
-            "exportable": reasons["exportable"], "reasons": reasons}
+def standing(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> pd.DataFrame:
+    """How the exportable users stand in each Mailchimp audience, as it was last read.
+
+    Columns: ``audience_id, status`` (``not in it``: new to it), ``people``.
+    """
+    _known(con, project, cohort)
+    return con.execute(f"with people as ({sql('audience')}) {sql('standing')}", _values(project, cohort)).df()
+
+
+def _values(project: dict[str, Any], cohort: str) -> dict[str, Any]:
+    return {"project_id": project["project_id"], "cohort": cohort, "original": project["id_merge"] == "original"}
 
 
 def cohorts(con: duckdb.DuckDBPyConnection, project: dict[str, Any]) -> pd.DataFrame:
@@ -75,13 +94,14 @@ def id_warning(project: dict[str, Any], frame: pd.DataFrame) -> str | None:
 
     ``frame``: rows of ``people``. None where it does not apply or nobody is concerned.
     """
-    if project["id_merge"] != "simplified":
-        return None
     exported = frame[frame["reason"] == "exportable"]
-    others = int((exported["canonical_id"] != exported["address"]).sum())
-    if not others:
+    return _warning(project, len(exported), int((exported["canonical_id"] != exported["address"]).sum()))
+
+
+def _warning(project: dict[str, Any], exportable: int, others: int) -> str | None:
+    if project["id_merge"] != "simplified" or not others:
         return None
-    return (f"{others:,} of {len(exported):,} exportable users have a $user_id that is not the address sent to "
+    return (f"{others:,} of {exportable:,} exportable users have a $user_id that is not the address sent to "
             "Mailchimp. Under Simplified ID Merge, events that come back under the address become users of their "
             "own and never reach these.")
 

@@ -27,6 +27,12 @@ WORDS = {
     "refuse": ("refused: never added", ORANGE),
     "remove": ("not in the cohort any more: off the segment", VERMILION),
 }
+STATUSES = {
+    "not in it": ("not in the audience: would be new", BLUE), "subscribed": ("subscribed: mailable", GREEN),
+    "pending": ("pending: asked, no answer yet", GREY), "transactional": ("transactional: no campaigns", GREY),
+    "unsubscribed": ("unsubscribed: refused", ORANGE), "cleaned": ("cleaned, their mail bounces: refused", ORANGE),
+    "archived": ("archived: refused", ORANGE),
+}
 READINGS = {
     "mtu": ("MTU (Mailchimp events exempt)", BLUE),
     "mtu_without_exemption": ("without the exemption", ORANGE),
@@ -192,6 +198,15 @@ def funnel(summary: Mapping[str, Any], counts: Mapping[str, int]) -> go.Figure:
             ("not refused: on the segment", counts["add_new"] + there, BLUE),
             ("of these new to the audience", counts["add_new"], BLUE), ("of these in it already", there, BLUE)]
     return _bars(rows, f"{plain(summary['cohort'], 32)}: from the cohort to Mailchimp", "ids of the cohort", of=size)
+
+
+def standing(frame: pd.DataFrame) -> go.Figure:
+    """People by status in a Mailchimp audience. Takes ``standing(cohort)`` of one audience, or ``member_counts()``."""
+    if frame.empty:
+        return _empty("Nobody to place: the audience was not read yet, or no one can be exported.")
+    known = [STATUSES.get(status, (status, GREY)) for status in frame["status"].astype(str)]
+    rows = [(name, int(people), colour) for (name, colour), people in zip(known, frame["people"], strict=True)]
+    return _bars(rows, "How they stand in the audience", "people", of=int(frame["people"].sum()))
 
 
 def plan(counts: Mapping[str, int]) -> go.Figure:

@@ -244,6 +244,11 @@ def segment(home: Path, account_id: str, audience_id: str, project_id: str, coho
                       "and cohort = ?", (account_id, audience_id, project_id, cohort))
 
 
+def segments(home: Path, audience_id: str) -> list[dict[str, Any]]:
+    """The segments that are kept for cohorts in an audience, by cohort."""
+    return _all(home, "select * from segments where audience_id = ? order by project_id, cohort", (audience_id,))
+
+
 def record_segment(home: Path, row: Mapping[str, Any]) -> None:
     _put(home, "segments", {"created_at": now(), **row})
 

@@ -29,6 +29,7 @@ from cohortsync import (
     lexicon,
     load,
     marginal,
+    members,
     migration,
     mtu,
     orders,
@@ -241,18 +242,39 @@ class Workspace:
         return str(frame["cohort"].iloc[0])
 
     @dated
-    def audience(self, cohort: str) -> pd.DataFrame:
-        """One row per id of a cohort, with the reason why it is exportable or not; addresses masked."""
+    def audience(self, cohort: str, **options: Any) -> pd.DataFrame:
+        """One row per id of a cohort, with the reason why it is exportable or not; addresses masked.
+
+        Options: ``reasons, limit, whole``; see ``audience.preview``.
+        """
         with self.connect() as con:
-            return audience.preview(con, self._project, cohort)
+            return audience.preview(con, self._project, cohort, **options)
 
     def audience_summary(self, cohort: str) -> dict[str, Any]:
         """``size, exportable, reasons`` of a cohort, and the ID-merge ``warning`` or None."""
-        project = self._project
         with self.connect() as con:
-            people = audience.people(con, project, cohort)
-        return audience.summarise(project, cohort, people) | {
-            "warning": audience.id_warning(project, people), "as_of": self._as_of_text}
+            return audience.summary(con, self._project, cohort) | {"as_of": self._as_of_text}
+
+    @dated
+    def standing(self, cohort: str) -> pd.DataFrame:
+        """How a cohort's exportable users stand in each Mailchimp audience as last read. See ``audience.standing``."""
+        with self.connect() as con:
+            return audience.standing(con, self._project, cohort)
+
+    def members(self, audience_id: str, **options: Any) -> pd.DataFrame:
+        """One row per contact of a Mailchimp audience as last read; addresses masked. See ``members.members``."""
+        with self.connect() as con:
+            return members.members(con, audience_id, **options)
+
+    def member_counts(self, audience_id: str) -> pd.DataFrame:
+        """One row per status in a Mailchimp audience as last read: ``status, people``."""
+        with self.connect() as con:
+            return members.counts(con, audience_id)
+
+    def segments(self, audience_id: str) -> pd.DataFrame:
+        """One row per segment kept for a cohort in an audience: ``cohort, name, segment_id, people`` as last read."""
+        with self.connect() as con:
+            return members.segments(self.home, con, audience_id)
 
     @dated
     def cohort_history(self, cohort: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from cohortsync.pages import frame, login, shown
 from cohortsync.plan import Plan
 
 ROOT = Path(__file__).parent.parent
-OTHER_PAGES = ("cohorts", "export", "mtu", "runs")
+OTHER_PAGES = ("cohorts", "export", "audience", "mtu", "runs")
 Visit = Callable[..., AppTest]
 WORDS_ON_A_PAGE = ("title", "subheader", "caption", "markdown", "info", "warning", "error", "success")
 
@@ -174,13 +174,40 @@ def test_cohorts_shows_who_is_exportable_and_why_the_rest_is_not(workspace: cs.W
     assert metrics(app)["In the cohort"] == f"{summary['size']:,}"
     assert metrics(app)["Exportable"] == f"{summary['exportable']:,}"
     assert summary["warning"] in read(app)
-    assert app.dataframe[0].value["Ids"].sum() == summary["size"]
+    assert app.dataframe[1].value["Ids"].sum() == summary["size"]
 
 
 def test_people_can_be_narrowed_to_a_reason(workspace: cs.Workspace, visit: Visit) -> None:
     app = visit("cohorts", workspace.home)
     app.multiselect[0].set_value(["no_profile"]).run()
-    assert set(app.dataframe[1].value["Why"]) == {"anonymous: no profile with a property"}
+    assert set(app.dataframe[0].value["Why"]) == {"anonymous: no profile with a property"}
+
+
+def test_whole_addresses_are_shown_only_when_asked_for(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("cohorts", workspace.home, cohort="power-users")
+    assert not app.dataframe[0].value["E-mail"].str.contains("@harbor-mail.example").any()
+    field(app.toggle, "Show whole addresses").set_value(True).run()
+    assert app.dataframe[0].value["E-mail"].str.contains("@harbor-mail.example").any()
+    assert "addresses whole" in read(app)
+
+
+def test_cohorts_shows_how_its_people_stand_in_the_audience_as_last_read(
+        connected: cs.Workspace, visit: Visit) -> None:
+    audience = connected.chosen_audience()
+    assert "as last read" not in read(visit("cohorts", connected.home))
+    connected.plan("power-users", audience)
+    assert f"In the Mailchimp audience {audience}, as last read" in read(visit("cohorts", connected.home))
+
+
+def test_the_audience_is_shown_as_it_was_last_read(connected: cs.Workspace, visit: Visit) -> None:
+    assert "A plan reads it" in read(visit("audience", connected.home))
+    audience = connected.chosen_audience()
+    connected.plan("power-users", audience)
+    app = visit("audience", connected.home)
+    counts = connected.member_counts(audience).set_index("status")["people"]
+    assert metrics(app) == {"Contacts": f"{counts.sum():,}", "Mailable": f"{counts['subscribed']:,}"}
+    field(app.selectbox, "Status").set_value("cleaned").run()
+    assert set(app.dataframe[1].value["Status"]) == {"cleaned"}
 
 
 def test_a_link_can_name_the_cohort(workspace: cs.Workspace, visit: Visit) -> None:
@@ -205,6 +232,17 @@ def test_mtu_shows_the_readings_and_says_which_month_is_incomplete(workspace: cs
     table = app.dataframe[0].value
     assert table["MTU"].tolist() == workspace.mtu()["mtu"].tolist()
     assert "Incomplete: 2026-11" in read(app)
+
+
+def test_mtu_follows_the_month_day_by_day_and_says_where_it_may_end(workspace: cs.Workspace, visit: Visit) -> None:
+    found = workspace.month_to_date()
+    assert found and found.sentence() in read(visit("mtu", workspace.home, view="days"))
+
+
+def test_mtu_lists_the_events_that_the_bill_hangs_on(workspace: cs.Workspace, visit: Visit) -> None:
+    app = visit("mtu", workspace.home, view="events", month="2026-10")
+    table = app.dataframe[0].value
+    assert table["Only event of"].tolist() == workspace.marginal_mtu("2026-10")["sole_users"].tolist()
 
 
 def test_the_marker_option_counts_more_people(workspace: cs.Workspace, visit: Visit) -> None:

@@ -115,6 +115,16 @@ def choose(label: str, options: list[str], name: str, format_func: Callable[[str
     return chosen
 
 
+def switch(label: str, views: Mapping[str, str], name: str) -> str:
+    """One of several views of a page, which a link can choose too."""
+    if name not in st.session_state and st.query_params.get(name) in views:
+        st.session_state[name] = st.query_params[name]
+    chosen = st.segmented_control(label, list(views), key=name, format_func=views.__getitem__, required=True,
+                                  default=None if name in st.session_state else next(iter(views)))
+    st.query_params[name] = shown = chosen or next(iter(views))
+    return shown
+
+
 def cohort_names(workspace: cs.Workspace) -> list[str]:
     """The loaded cohorts; where there are none, says what to do next and ends the page."""
     with told(), workspace.connect() as con:

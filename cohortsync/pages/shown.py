@@ -36,13 +36,20 @@ def masked(people: pd.DataFrame) -> pd.DataFrame:
     return people.apply(hidden)
 
 
-def people(rows: pd.DataFrame, headings: Mapping[str, str], of: int | None = None) -> None:
-    """The first rows of a table of people, ``of`` so many: the columns named, under the headings given."""
+def people(rows: pd.DataFrame, headings: Mapping[str, str], of: int | None = None, whole: bool = False) -> None:
+    """The first rows of a table of people, ``of`` so many: the columns named, masked unless asked for ``whole``."""
     count = len(rows) if of is None else of
     first = f"The first {SHOWN:,} of {count:,} people" if count > SHOWN else f"{count:,} people"
-    st.caption(f"{first}; addresses masked.")
-    shown = masked(rows.head(SHOWN)[list(headings)]).rename(columns=dict(headings))
-    st.dataframe(shown, hide_index=True, placeholder="")
+    st.caption(f"{first}; addresses {'whole' if whole else 'masked'}.")
+    first_rows = rows.head(SHOWN)[list(headings)]
+    table(first_rows if whole else masked(first_rows), headings)
+
+
+def table(rows: pd.DataFrame, headings: Mapping[str, str]) -> None:
+    """A table under the headings given, numbers with separators."""
+    shown = rows[list(headings)].rename(columns=dict(headings))
+    numbers = {str(name): st.column_config.NumberColumn(format="localized") for name in shown.select_dtypes("int")}
+    st.dataframe(shown, hide_index=True, placeholder="", column_config=numbers)
 
 
 def csv(table: pd.DataFrame) -> bytes:
