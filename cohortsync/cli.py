@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cohortsync import __version__, console
 from cohortsync.commands import (
+    backups,
     cohorts,
     connections,
     data,
@@ -23,6 +24,7 @@ from cohortsync.commands import (
     notices,
     orders,
     pulls,
+    receive,
     rehearsals,
     syncs,
 )
@@ -47,8 +49,8 @@ cli = typer.Typer(cls=PlaceAnywhere, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False,
                   help="Mixpanel cohorts to Mailchimp audiences: a plan before, a proof after.",
                   epilog="Start with: cohortsync demo")
-for commands in (data, cohorts, mtu, followup, lexicon, connections, pulls, syncs, orders, notices, notebooks,
-                 rehearsals, fronts):
+for commands in (data, cohorts, mtu, followup, lexicon, connections, pulls, receive, syncs, orders, notices, notebooks,
+                 rehearsals, fronts, backups):
     cli.add_typer(commands.app)
 
 

@@ -15,9 +15,9 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from cohortsync import emails, lexicon
+from cohortsync import emails, ledger, lexicon
 from cohortsync.errors import BadInput
-from cohortsync.warehouse import Draft, drafting, lock_down, proofreading, quoted, select_only, sql
+from cohortsync.warehouse import Draft, drafting, lock_down, proofreading, quoted, reading, select_only, sql
 
 Moment = str | date | datetime
 
@@ -27,6 +27,21 @@ def checked_name(name: str) -> str:
     if not name.strip() or len(name) > 255 or not name.isprintable():
         raise BadInput(f"{name!r} cannot name a cohort: use 1 to 255 printable characters.")
     return name
+
+
+def known_as(home: Path, project_id: str, cohort_id: str, name: str) -> str:
+    """The name that a cohort of Mixpanel's goes by here, whichever way it comes: its first one, see ``ledger``.
+
+    Its id is added where a cohort defined here has that name, and stands in for a name that can name none.
+    """
+    try:
+        name = checked_name(name)
+    except BadInput:
+        name = f"cohort {cohort_id}"
+    with reading(home) as con:
+        defined = con.execute("select 1 from cohort_definitions where (project_id, cohort) = (?, ?)",
+                              [project_id, name]).fetchall()
+    return ledger.name_cohort(home, project_id, cohort_id, f"{name} ({cohort_id})" if defined else name)
 
 
 # arithmetic

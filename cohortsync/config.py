@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     mixpanel_wait_seconds: float = Field(4 * 3600, description="how long to wait for the hour's budget")
     pull_span_days: int = Field(31, description="the most days that one export is asked for")
     pull_late_days: int = Field(5, description="how far back events may still have come in since the last pull")
+    webhook_max_mb: int = Field(32, description="the largest message that is taken from Mixpanel")
+    webhook_begin_empty: bool = Field(False, description="whether a cohort may begin with who was added to it")
     role_check_seconds: float = Field(3600, description="how old a look at the role may be before an export")
     interval_seconds: float = Field(7200, description="how often a dynamic sync is due")
     refresh_limit_hours: float = Field(24, description="how old a cohort may be when a dynamic sync sends it")

@@ -47,12 +47,13 @@ create table if not exists pulled_days (
     pulled_at text not null, loaded integer not null,
     primary key (project_id, day)) strict;
 create table if not exists webhook_sessions (
-    project_id text not null, cohort_id text not null, session_id text not null, action text not null,
-    total_pages integer not null, status text not null, started_at text not null, applied_at text,
-    primary key (project_id, cohort_id, session_id, action)) strict;
+    project_id text not null, cohort_id text not null, session_id text not null, number integer not null,
+    status text not null, started_at text not null, applied_at text, answered_at text,
+    pages integer not null default 0, result text not null default '',
+    primary key (project_id, cohort_id, session_id)) strict;
 create table if not exists webhook_pages (
     project_id text not null, cohort_id text not null, session_id text not null, action text not null,
-    page integer not null, path text not null, received_at text not null,
+    page integer not null, total integer not null, path text not null, received_at text not null,
     primary key (project_id, cohort_id, session_id, action, page)) strict;
 create table if not exists segments (
     account_id text not null, audience_id text not null, project_id text not null, cohort text not null,

@@ -29,12 +29,13 @@ class Pulled:
 
     It takes the place of what an earlier pull brought of that day, never of files loaded by hand.
     ``all_profiles``: the files of profiles are all there are; others are gone. ``members_profiles``: they are all that
-    the members of the cohorts loaded with them have.
+    the members of the cohorts loaded with them have. ``new_profiles``: a profile that is there stays as it is.
     """
 
     days: Mapping[date, Path | None] = field(default_factory=dict)
     all_profiles: bool = False
     members_profiles: bool = False
+    new_profiles: bool = False
 
 
 BY_HAND = Pulled()
@@ -380,6 +381,9 @@ class _Load:
             return
         self._gather(sources)
         self.con.execute(f"create temp table new_profiles as {sql('profiles_new')}")
+        if self.pulled.new_profiles:
+            self.con.execute("""delete from new_profiles where (project_id, distinct_id) in
+                                (select (project_id, distinct_id) from generation.profiles)""")
         cohorts.record_profile_changes(self.con, self.load_id, self.loaded_at)
         self.con.execute("""delete from generation.profiles where (project_id, distinct_id) in
                             (select (project_id, distinct_id) from new_profiles)""")

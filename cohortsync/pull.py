@@ -11,18 +11,17 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import portalocker
 
-from cohortsync import access, agenda, ledger, mixpanel, warehouse
+from cohortsync import access, agenda, ledger, mixpanel
 from cohortsync.agenda import PullPlan, Span, Wanted, halves
-from cohortsync.cohorts import checked_name
+from cohortsync.cohorts import known_as
 from cohortsync.config import Settings, private_folder
-from cohortsync.errors import ApiTransient, BadInput
+from cohortsync.errors import ApiTransient
 from cohortsync.load import LoadReport, Pulled, load
 from cohortsync.mixpanel import Client, CohortSeen, HistoryLimit, Interrupted, TooLate
 from cohortsync.raw import day_files
@@ -232,24 +231,11 @@ class _Pull:
         return private_folder(self.folder / kind) / f"{name}.{self.report.pull_id}.ndjson"
 
     def _name(self, seen: CohortSeen) -> str:
-        """The name that the cohort goes by here; one by which another is defined in SQL is not to be had."""
-        try:
-            name = checked_name(seen.name)
-        except BadInput:
-            name = f"cohort {seen.cohort_id}"
-        cohort = ledger.name_cohort(self.home, self.project_id, seen.cohort_id,
-                                    f"{name} ({seen.cohort_id})" if name in self._defined else name)
-        if cohort not in (name, f"{name} ({seen.cohort_id})"):
-            self.report.notes.append(f"The cohort {cohort!r} is now called {name!r} in Mixpanel; here it keeps its "
-                                     "name.")
+        cohort = known_as(self.home, self.project_id, seen.cohort_id, seen.name)
+        if cohort not in (seen.name, f"{seen.name} ({seen.cohort_id})", f"cohort {seen.cohort_id}"):
+            self.report.notes.append(f"The cohort {cohort!r} is now called {seen.name!r} in Mixpanel; here it keeps "
+                                     "its name.")
         return cohort
-
-    @cached_property
-    def _defined(self) -> set[str]:
-        """The names of the cohorts that are defined in SQL here."""
-        with warehouse.reading(self.home) as con:
-            return {name for (name,) in con.execute("select cohort from cohort_definitions where project_id = ?",
-                                                    [self.project_id]).fetchall()}
 
     # loading
 

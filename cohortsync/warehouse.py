@@ -337,12 +337,13 @@ def _publish(draft: Draft, base: int) -> None:
     new = [path for path in paths if path.name.startswith(f"{number:06d}")]
     for path in [generation_path(home, number), *new, *{path.parent for path in new},
                  home / "events", home / "warehouse", home]:
-        _fsync(path)
+        to_disk(path)
     if not ledger.publish_generation(home, number, base, draft.project, ledger.fingerprint(sql("schema"))):
         raise StoreError(f"Another load was published over generation {base} meanwhile. Run this load again.")
 
 
-def _fsync(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """See that a file or folder outlives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -371,7 +372,7 @@ def _sweep(home: Path, in_force: int) -> None:
     for path in (home / "stage").glob("*"):
         _delete(path)
     with suppress(duckdb.Error):  # a generation that cannot be read may list any of them
-        listed = set().union(*(_listed_files(home, number) for number in _generations_on_disk(home)))
+        listed = set().union(*(listed_files(home, number) for number in _generations_on_disk(home)))
         for path in (home / "events").glob("day=*/*.parquet"):
             if str(path.relative_to(home)) not in listed:
                 path.unlink()
@@ -397,7 +398,7 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def _listed_files(home: Path, number: int) -> set[str]:
+def listed_files(home: Path, number: int) -> set[str]:
     with closing(engine()) as con:
         con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
         return {path for (path,) in con.execute("from generation.event_files select path").fetchall()}

@@ -486,7 +486,7 @@ class Workspace:
         for row in ledger.connections(self.home):
             if row["kind"] == "mixpanel":
                 access.check(self.home, row["project_id"])
-            else:
+            elif row["kind"] == "mailchimp":
                 with suppress(ApiFinal):  # noted on the connection
                     self.check_mailchimp()
 
