@@ -22,7 +22,7 @@ from cohortsync.pages import frame, login, shown
 from cohortsync.plan import Plan
 
 ROOT = Path(__file__).parent.parent
-OTHER_PAGES = ("cohorts", "export", "audience", "mtu", "runs")
+OTHER_PAGES = ("cohorts", "export", "syncs", "audience", "mtu", "runs")
 Visit = Callable[..., AppTest]
 WORDS_ON_A_PAGE = ("title", "subheader", "caption", "markdown", "info", "warning", "error", "success")
 
@@ -139,7 +139,7 @@ def test_without_admins_everyone_who_logs_in_is_a_viewer() -> None:
 def test_an_empty_workspace_says_what_to_do_next(page: str, tmp_path: Path, visit: Visit) -> None:
     app = visit(page, tmp_path)
     assert "Not connected" in read(app)
-    assert app.info[1].value.startswith(("Nothing to show yet", "To export, connect", "No run yet"))
+    assert app.info[1].value.startswith(("Nothing to show yet", "To export, connect", "No run yet", "No sync stands"))
     assert len(app.page_link) == 1
 
 
@@ -396,6 +396,37 @@ def test_what_a_guard_stops_takes_the_number_of_people(connected: cs.Workspace, 
     assert field(app.button, "Sync now").disabled
     field(app.text_input, "Type how many people").set_value(str(plan.changes)).run()
     assert "Proven by reading back" in read(synced(app))
+
+
+def test_a_sync_chosen_as_dynamic_stands_from_then_on(connected: cs.Workspace, visit: Visit) -> None:
+    app = planned(visit("export", connected.home))
+    field(app.radio, "How often").set_value("dynamic")
+    assert "Proven by reading back" in read(synced(app))
+    app = visit("syncs", connected.home)
+    assert app.dataframe[0].value[["Cohort", "How often", "Status"]].values.tolist() == [
+        ["power-users", "dynamic", "Active"]]
+    app = press(app, "Pause")
+    assert "Paused in the app." in read(app)
+    assert connected.syncs()["status"].tolist() == ["Paused"]
+    press(app, "Let it go on")
+    app = ended(press(app, "Run now"), connected.home)
+    assert connected.sync_history("power-users")["status"].tolist() == ["completed"]
+    assert app.dataframe[1].value["How it ended"].tolist() == ["completed"]
+    press(app, "Delete")
+    assert connected.syncs().empty
+
+
+def test_a_plan_that_waits_is_approved_where_it_is_shown(
+        connected: cs.Workspace, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHORTSYNC_GUARD_PEOPLE", "10")
+    sync = connected.create_sync("power-users", connected.chosen_audience())
+    connected.run_sync(sync["sync_id"])
+    app = visit("syncs", connected.home)
+    assert "Needs approval" in [badge.value for badge in app.markdown] or "adds" in read(app)
+    assert metrics(app)["Add new"] == f"{connected.waiting_plan(sync['sync_id']).counts['add_new']:,}"
+    ended(press(app, "Approve this plan"), connected.home)
+    assert connected.syncs()["status"].tolist() == ["Active"]
+    assert connected.runs()["status"].tolist()[0] == "completed"
 
 
 def test_the_plan_shows_three_numbers_and_the_bill_of_both_sides(connected: cs.Workspace, visit: Visit) -> None:

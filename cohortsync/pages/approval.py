@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 import cohortsync as cs
+from cohortsync.orders import DYNAMIC, ONE_TIME
 from cohortsync.pages import frame, shown
 from cohortsync.plan import Plan
 from cohortsync.plan import shown as fit_to_show
@@ -12,6 +13,8 @@ from cohortsync.plan import shown as fit_to_show
 WORDS = {word: meaning for word, (meaning, _colour) in cs.charts.WORDS.items()}
 HEADINGS = {"email": "E-mail", "canonical_id": "User", "meaning": "What happens", "reason": "Why",
             "status": "In the audience now", "in_segment": "On the segment now"}
+KINDS = {ONE_TIME: "Now, and not again by itself.",
+         DYNAMIC: "Now, and every two hours: the segment follows the cohort."}
 NUMBERS = {"exportable": "people of the cohort who can be sent",
            "in_segment": "people on the cohort's segment after the sync",
            "mailable": "of these, subscribed: they get campaigns"}
@@ -48,24 +51,35 @@ def _show_bill(workspace: cs.Workspace, plan: Plan) -> None:
                           f"are exempt. In {month['month']} that kept {month['exempt_users']:,} people off the bill.")
 
 
+def agreed(plan: Plan) -> bool:
+    """Whether a person has confirmed where it goes: a real audience by its name, a rehearsal needs no more."""
+    if plan.target.rehearsal:
+        return True
+    typed = st.text_input("This changes a real audience. Type the audience's name to go on", key="typed_name",
+                          placeholder=plan.target.audience_name)
+    return typed.strip() == plan.target.audience_name
+
+
 def words(plan: Plan) -> list[str] | None:
     """The words of the command line that apply the plan, once it is approved."""
-    agreed, options = plan.target.rehearsal, ["--yes"]
-    if not agreed:
-        typed = st.text_input("This changes a real audience. Type the audience's name to go on", key="typed_name",
-                              placeholder=plan.target.audience_name)
-        agreed = typed.strip() == plan.target.audience_name
+    confirmed, options = agreed(plan), ["--yes"]
     for guard in plan.guards:
         st.warning(f"**A guard stops this plan.** {frame.plain(guard.message.partition('. ')[0])}.",
                    icon=":material/front_hand:")
     if plan.guards:
         typed = st.text_input("Type how many people the plan changes to go on all the same", key="typed_number",
                               placeholder=str(plan.changes))
-        agreed &= typed.replace(",", "").strip() == str(plan.changes)
+        confirmed &= typed.replace(",", "").strip() == str(plan.changes)
         first = plan.guards[0].name == "first"
         options += ["--confirm", str(plan.additions)] if first else ["--force"]
-    pressed = st.button("Sync now", type="primary", disabled=not agreed or not plan.run_id, icon=":material/send:")
+    pressed = st.button("Sync now", type="primary", disabled=not confirmed or not plan.run_id, icon=":material/send:")
     return ["apply", plan.run_id, *options] if pressed else None
+
+
+def how_often() -> str:
+    """One-time or dynamic, in words."""
+    return str(st.radio("How often", list(KINDS), captions=list(KINDS.values()), horizontal=True, key="how_often",
+                        format_func=str.capitalize))
 
 
 def show_people(plan: Plan) -> None:

@@ -30,10 +30,24 @@ def show(workspace: cs.Workspace) -> None:
         column.metric(table.capitalize(), f"{count:,}", border=True)
     if loaded:
         _show_report(workspace, loaded)
-    with st.expander("Load files", expanded=not held["cohorts"]):
+    _pull(workspace)
+    with st.expander("Load files", expanded=not held["cohorts"] and not workspace.mixpanel_connection):
         _load_form(workspace, name)
     if held["cohorts"]:
         st.page_link(frame.PAGES / "cohorts.py", label="See who can be exported", icon=":material/groups:")
+
+
+def _pull(workspace: cs.Workspace) -> None:
+    """Fetch what is new from Mixpanel, where the project is connected."""
+    if not workspace.mixpanel_connection:
+        return
+    name = progress.name_of("pull", workspace.project["project_id"])  # type: ignore[index]
+    if pulled := progress.follow(workspace, name):
+        st.success(f"Pulled from Mixpanel {frame.ago(pulled.started_at)}.", icon=":material/cloud_done:")
+    if not progress.at_work(workspace, name) and st.button(
+            "Pull from Mixpanel", type="primary", icon=":material/cloud_download:",
+            help="Cohorts, profiles, and the events of days that are new or may have changed."):
+        progress.begin(workspace, name, "Pulling from Mixpanel", ["pull"])
 
 
 def _held(workspace: cs.Workspace, project_id: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cohortsync.orders import DYNAMIC
 from cohortsync.pages import approval, frame, login, progress, proof
 
 workspace = frame.start("Export", "First a plan, which only reads. Then, when you say so, the sync and its proof.")
@@ -15,7 +16,8 @@ applied = progress.follow(workspace, apply_name)
 if applied:
     with frame.told():
         proof.show(workspace, workspace.receipt(applied.answer()["run_id"]))
-    if st.button("Plan again", icon=":material/preview:"):
+    st.page_link(frame.PAGES / "syncs.py", label="See the syncs that stand", icon=":material/sync:")
+    if login.only_admins("planning a sync") and st.button("Plan again", icon=":material/preview:"):
         applied.clear()
         progress.begin(workspace, plan_name, f"Planning {cohort}", ["plan", cohort, "--audience", audience])
 elif progress.at_work(workspace, plan_name, apply_name):
@@ -26,7 +28,11 @@ elif planned:
         plan = workspace.kept_plan(planned.answer()["run_id"])
     approval.show(workspace, plan)
     if login.only_admins("approving a plan"):
+        kind = approval.how_often()
         if words := approval.words(plan):
+            if kind == DYNAMIC:
+                with frame.told():
+                    workspace.create_sync(cohort, audience)
             planned.clear()
             progress.begin(workspace, apply_name, f"Syncing {cohort}", words)
         if st.button("Drop this plan", icon=":material/close:"):

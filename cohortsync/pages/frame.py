@@ -97,10 +97,10 @@ def told() -> Iterator[None]:
         st.stop()
 
 
-def ask_for(what_is_missing: str, link: str) -> None:
+def ask_for(what_is_missing: str, link: str, page: str = "connect") -> None:
     """The empty state: what is missing, and the way to where it is put right. Ends the page."""
     st.info(what_is_missing, icon=":material/arrow_forward:")
-    st.page_link(PAGES / "connect.py", label=link, icon=":material/link:")
+    st.page_link(PAGES / f"{page}.py", label=link, icon=":material/arrow_forward:")
     st.stop()
 
 
