@@ -6,7 +6,7 @@ or the day is in so many files, that it is worth writing the day anew. So the co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,19 @@ KEY = "load_id, file_no, line"
 KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
 
 
-def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str) -> list[Path]:
-    """Write the rows of a query to ``events/day=…/``, one file a day; ``mark`` keeps their names apart."""
+def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str,
+               share_read: Callable[[], float] = lambda: 0) -> list[Path]:
+    """Write the rows of a query to ``events/day=…/``, one file a day; ``mark`` keeps their names apart.
+
+    ``share_read``: how much of what DuckDB does not read by itself is read, from 0 to 1.
+    """
     folder, prefix = draft.home / "events", f"{draft.number:06d}{mark}_"
     statement = f"""copy ({rows}) to {quoted(folder)} (format parquet, partition_by (day),
         filename_pattern '{prefix}{{i}}', overwrite_or_ignore, parquet_version v2, compression zstd,
         compression_level 1)"""
     try:
         draft.con.execute("set preserve_insertion_order = false")  # several files at once
-        _execute_watched(draft.con, statement, watch, label)
+        _execute_watched(draft.con, statement, watch, label, share_read)
     finally:
         draft.con.execute("set preserve_insertion_order = true")
         paths = sorted(folder.glob(f"day=*/{prefix}*.parquet"))
@@ -43,13 +47,14 @@ def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str) 
     return paths
 
 
-def _execute_watched(con: duckdb.DuckDBPyConnection, statement: str, watch: Progress, label: str) -> None:
+def _execute_watched(con: duckdb.DuckDBPyConnection, statement: str, watch: Progress, label: str,
+                     share_read: Callable[[], float]) -> None:
     """Run a long statement beside, so that its progress can be told from here."""
     watch(label, 0, 100)
     with ThreadPoolExecutor(1) as beside:
         running = beside.submit(con.execute, statement)
         while wait([running], timeout=0.2).not_done:
-            watch(label, max(con.query_progress(), 0), 100)
+            watch(label, max(con.query_progress(), 100 * share_read()), 100)
         running.result()
 
 

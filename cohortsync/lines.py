@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 
 from cohortsync import emails
 from cohortsync.errors import BadInput
-from cohortsync.sources import Progress, Source, split
+from cohortsync.sources import Progress, Source, Tell, split, stream, unheard
 from cohortsync.warehouse import Draft, one_file, quoted
 
 NOUN = {"events": "events", "profiles": "profiles", "mappings": "identity mappings", "cohort": "cohort members"}
 BY_LINE = ("lines", "csv", "ids")
 MAX_OBJECT = 256 * 1024 * 1024
-LONG_LINE = 1024 * 1024
 BARE_ID = """to_json(regexp_replace(text, '^[\\s\\p{Z}"]+|[\\s\\p{Z}"]+$', '', 'g'))"""
 CUT_SHORT = "terminated early"
 BAD_LINE = f"""case when ends_with(text, '{CUT_SHORT}') then '{CUT_SHORT}: the export is not whole'
@@ -24,20 +23,25 @@ BAD_LINE = f"""case when ends_with(text, '{CUT_SHORT}') then '{CUT_SHORT}: the e
     when json_type(text) <> 'OBJECT' then 'not a JSON object' end"""
 
 
-def as_read(source: Source) -> str:
-    """A query ``json, line`` by DuckDB's own reader: the objects of a file of lines, an array, a document or Parquet.
+def as_text(con: duckdb.DuckDBPyConnection, source: Source, tell: Tell = unheard) -> str:
+    """A table ``line, text`` of a file of lines, whatever they hold, that can be read once; ``tell`` hears how far."""
+    name = f"{source.kind}_{source.sha256[:16]}"
+    con.register(name, stream(source, tell))
+    return name
 
-    ``json`` is null for a line that is no JSON. Lines are counted as read, blank ones left out.
+
+def as_read(con: duckdb.DuckDBPyConnection, source: Source, tell: Tell = unheard) -> str:
+    """A query ``json, line``, to be run once: the objects of a file of lines, an array, a document or Parquet.
+
+    ``json`` is null for a line that is no JSON. What is not in lines is counted as read.
     """
+    if source.shape == "lines":
+        return f"(select try_cast(text as json) as json, line from {as_text(con, source, tell)})"
     if source.shape == "parquet":
         return _parquet_rows(source.path)
-    # The reader sets aside twice as much for each thread, so no more than the file needs.
-    most = 2 * max(source.longest, LONG_LINE) if source.shape == "lines" else MAX_OBJECT
-    file = f"{one_file(source.path)}, compression = '{source.compression}', maximum_object_size = {most}"
-    reader = {"lines": f"read_ndjson_objects({file}, ignore_errors = true)",
-              "array": f"read_json_objects({file}, format = 'array')",
-              "document": f"read_json_objects({file}, format = 'unstructured')"}[source.shape]
-    return f"(select json, row_number() over () as line from {reader})"
+    form = {"array": "array", "document": "unstructured"}[source.shape]
+    return f"""(select json, row_number() over () as line from read_json_objects({one_file(source.path)},
+        format = '{form}', compression = '{source.compression}', maximum_object_size = {MAX_OBJECT}))"""
 
 
 def _parquet_rows(path: Path) -> str:
@@ -62,13 +66,17 @@ def _value(value: str, kind: pa.DataType) -> str:
     return f"case when {value} is not null then json_merge_patch('{{}}', {_object(fields)}) end"
 
 
-def readable(con: duckdb.DuckDBPyConnection, source: Source) -> bool:
-    """Whether DuckDB's own reader gets through the file."""
-    try:
-        con.execute(f"select count(json) from {as_read(source)}").fetchall()  # an open result keeps the connection busy
-    except duckdb.Error:
-        return False
-    return True
+def unreadable(source: Source, error: duckdb.Error) -> BadInput:
+    return BadInput(f"{source.path} cannot be read as {NOUN[source.kind]} ({first_line(error)}).")
+
+
+def refuse_unreadable(con: duckdb.DuckDBPyConnection, source: Source) -> None:
+    """Raise BadInput for a Parquet file that DuckDB does not get through; lines are read whatever they hold."""
+    if source.shape == "parquet":
+        try:
+            con.execute(f"select count(json) from {as_read(con, source)}").fetchall()
+        except duckdb.Error as error:
+            raise unreadable(source, error) from None
 
 
 def spell_to_stage(draft: Draft, number: int, source: Source, watch: Progress) -> Path:
@@ -87,11 +95,11 @@ def spell_out(con: duckdb.DuckDBPyConnection, source: Source, path: Path) -> Non
     """
     rows = (_split_lines(con, source) if source.shape in BY_LINE else
             "select line, null::bigint as byte_offset, json, null::varchar as reason, 1 as parts "
-            f"from {as_read(source)}")
+            f"from {as_read(con, source)}")
     try:
         con.execute(f"copy ({rows}) to {quoted(path)} (compression zstd, compression_level 1)")
     except duckdb.Error as error:
-        raise BadInput(f"{source.path} cannot be read as {NOUN[source.kind]} ({first_line(error)}).") from None
+        raise unreadable(source, error) from None
     finally:
         con.unregister("split_lines")
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cohortsync import clock, cohorts, emails, events, identity, mtu, staging
 from cohortsync.cohorts import checked_name
 from cohortsync.errors import BadInput
-from cohortsync.lines import CUT_SHORT, NOUN, as_read, first_line, good_lines, spell_to_stage
+from cohortsync.lines import CUT_SHORT, NOUN, as_read, good_lines, spell_to_stage, unreadable
 from cohortsync.sources import Progress, Source, inspect, silent
 from cohortsync.warehouse import Draft, drafting, one_file, required_project, sql
 
@@ -342,29 +342,25 @@ class _Load:
     def _gather_objects(self, number: int, source: Source) -> None:
         """The table ``objects``: one file's rows, pages opened, added to those of files before it."""
         self.progress(f"Loading {source.path.name}", 0, 1)
-        if source.shape in ("csv", "ids") or not self._gather_fast(number, source):
+        if source.shape in ("csv", "ids") or not self._read_fast(source):
             path = spell_to_stage(self.draft, number, source, self.progress)
             self._note_split(source, path)
             self._quarantine(source, f"select line, byte_offset, reason from read_parquet({one_file(path)}) "
                                      "where reason is not null")
-            self._open_pages(number, good_lines(path))
-
-    def _gather_fast(self, number: int, source: Source) -> bool:
-        """Gather by DuckDB's own reader; False when any line is not accounted for."""
-        try:
-            if source.shape == "lines" and source.lines != self.scalar(f"select count(json) from {as_read(source)}"):
-                return False
-            self._open_pages(number, as_read(source))
-        except duckdb.Error as error:
-            if source.shape != "lines":
-                raise BadInput(f"{source.path} cannot be read as {NOUN[source.kind]} ({first_line(error)}).") from None
-            return False
-        return True
-
-    def _open_pages(self, number: int, lines: str) -> None:
-        self.con.execute(f"create or replace temp table pages as select json, line from {lines}")
+            self._read(good_lines(path))
         self.con.execute("""insert into objects select unnest(case when json_type(json, '$.results') = 'ARRAY'
             then json_extract(json, '$.results[*]') else [json] end), ?, line from pages order by line""", [number])
+
+    def _read(self, lines: str) -> None:
+        self.con.execute(f"create or replace temp table pages as select json, line from {lines}")
+
+    def _read_fast(self, source: Source) -> bool:
+        """The table ``pages`` without a look at each line; False when any is not accounted for."""
+        try:
+            self._read(as_read(self.con, source))
+        except duckdb.Error as error:
+            raise unreadable(source, error) from None
+        return source.shape != "lines" or source.lines == self.scalar("select count(json) from pages")
 
     def _gather(self, sources: list[tuple[int, Source]]) -> None:
         """The rows of files of profiles or mappings as the table ``objects``."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip, isal_zlib
@@ -31,10 +33,15 @@ EVENT_COLUMNS = ({"event", "time"}, {"event_name", "time"}, {"EVENT_NAME", "TIME
 PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
 Progress = Callable[[str, float, float], None]
+Tell = Callable[[int], None]
 
 
 def silent(_label: str, _done: float, _total: float) -> None:
     """Progress that nobody watches."""
+
+
+def unheard(_read: int) -> None:
+    """What is read of a file, when nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Source:
         return self.shape != "parquet" and (self.shape != "lines" or self.longest > MAX_LINE)
 
 
-def inspect(kind: str, path: Path, cohort: str = "", tell: Callable[[int], None] = lambda _read: None) -> Source:
+def inspect(kind: str, path: Path, cohort: str = "", tell: Tell = unheard) -> Source:
     """Read a file once to its end (a gz to its checksum) and say what it is.
 
     ``kind``: events, profiles, mappings or cohort; ``tell`` hears how many of the file's bytes are read. Raises
@@ -82,7 +89,7 @@ def opened(path: Path, compression: str) -> BinaryIO:
     return igzip.open(path, "rb") if compression == "gzip" else path.open("rb")
 
 
-def _digest(path: Path, compression: str, tell: Callable[[int], None]) -> tuple[str, int, int]:
+def _digest(path: Path, compression: str, tell: Tell) -> tuple[str, int, int]:
     digest, last = hashlib.sha256(), b"\n"
     lines = longest = open_line = 0
     try:
@@ -170,6 +177,38 @@ def _refuse_error_answer(path: Path, head: bytes) -> None:
     if "error" in answer and not answer.get("results") and answer.keys().isdisjoint(("event", *ID_COLUMNS)):
         raise BadInput(f"{path} is not data but an error answer from Mixpanel: "
                        f"{emails.scrub(str(answer['error']))[:200]}. Fetch it again.")
+
+
+STREAM = pa.schema([("line", pa.int64()), ("text", pa.string())])
+
+
+def stream(source: Source, tell: Tell = unheard, chunk_bytes: int = 1 << 22) -> pa.RecordBatchReader:
+    """Every line of a file as it stands, ``line, text``, blank ones too: fast, once only, nothing is judged.
+
+    ``tell`` hears how many lines are read.
+    """
+    return pa.RecordBatchReader.from_batches(STREAM, _slices(source, tell, chunk_bytes))
+
+
+def _slices(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The file as it is read, with the places where its lines end; no line is copied out."""
+    line = 1
+    with opened(source.path, source.compression) as file:
+        rest = file.read(len(BOM)).removeprefix(BOM)
+        while chunk := file.read(chunk_bytes):
+            block = rest + chunk
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+            rest = block[ends[-1]:] if len(ends) else block
+            yield _slice(line, block, ends)
+            line += len(ends)
+            tell(line - 1)
+    yield _slice(line, rest, np.array([len(rest)] if rest else [], np.int64))
+
+
+def _slice(line: int, block: bytes, ends: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    bounds = np.concatenate([[0], ends]).astype(np.int32)
+    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
+    return pa.record_batch([pa.array(np.arange(line, line + len(ends))), text], schema=STREAM)
 
 
 Row = tuple[int, int | None, str | None, str | None, int]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from cohortsync import events
-from cohortsync.lines import as_read, good_lines, readable, spell_to_stage
-from cohortsync.sources import Progress, Source
+from cohortsync.lines import as_read, as_text, good_lines, refuse_unreadable, spell_to_stage
+from cohortsync.sources import Progress, Source, Tell
 from cohortsync.warehouse import Draft, event_source, one_file, sql
 
 USABLE = "event is not null and time_s is not null"
@@ -48,33 +50,34 @@ def stage(draft: Draft, sources: dict[int, Source], watch: Progress) -> Staged:
 
 
 def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], watch: Progress) -> list[Path]:
-    """Write all files at once; those that the fast reader gives up on are added to ``spelt``."""
-    while True:
-        lines = [_lines(n, source, spelt.get(n)) for n, source in sources.items()]
-        draft.con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
-        try:
-            paths = events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", "", watch,
-                                      "Writing events by day")
-        except duckdb.Error:
-            given_up = [n for n in sources if n not in spelt and not readable(draft.con, sources[n])]
-            if not given_up:
-                raise
-            spelt |= {n: spell_to_stage(draft, n, sources[n], watch) for n in given_up}
-        else:
-            draft.con.execute(f"create or replace temp view staged as from {event_source(paths)}")
-            return paths
+    """Write all files at once, those that were spelt out from what they hold; they are the view ``staged`` then."""
+    con, total = draft.con, max(1, sum(source.lines for source in sources.values()))
+    read: Counter[int] = Counter()
+    lines = [_lines(con, n, source, spelt.get(n), partial(read.__setitem__, n)) for n, source in sources.items()]
+    con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
+    try:
+        paths = events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", "", watch,
+                                  "Writing events by day", lambda: read.total() / total)
+    except duckdb.Error:
+        for source in sources.values():
+            refuse_unreadable(con, source)
+        raise
+    con.execute(f"create or replace temp view staged as from {event_source(paths)}")
+    return paths
 
 
-def _lines(number: int, source: Source, spelt: Path | None) -> str:
-    """A query ``json, file_no, line`` of one file: records in the export's own shape."""
-    record = "json" if source.nested and not spelt else "as_record(json)"
-    return f"select {record} as json, {number} as file_no, line from {good_lines(spelt) if spelt else as_read(source)}"
+def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: Path | None, tell: Tell) -> str:
+    """A query ``json, file_no, line`` of one file: records in the export's own shape, as text that may be no JSON."""
+    if source.nested and not spelt:
+        return f"select text as json, {number} as file_no, line from {as_text(con, source, tell)}"
+    lines = good_lines(spelt) if spelt else as_read(con, source, tell)
+    return f"select as_record(json)::varchar as json, {number} as file_no, line from {lines}"
 
 
 def _judge(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """The temp table ``judged``: the good lines of a spelt file, and what they lack to be events."""
     con.execute("create or replace temp view lines as "
-                f"select as_record(json) as json, 0 as file_no, line from {good_lines(path)}")
+                f"select as_record(json)::varchar as json, 0 as file_no, line from {good_lines(path)}")
     con.execute(f"""create or replace temp table judged as
         select line, case when properties is null then 'no readable properties'
                           when event is null then 'no event name'

@@ -1,17 +1,18 @@
 -- one row per line of the files of events; event or time_s is null where the line has none
--- reads: lines(json, file_no, line), records {"event": …, "properties": {…}}; variables project_id, load_id
+-- reads: lines(json, file_no, line), records {"event": …, "properties": {…}} as text, or no JSON at all; variables project_id, load_id
 with picked as (
     select json, file_no, line,
-           json_extract_string(json, ['$.event', '$.properties', '$.properties.time', '$.properties.distinct_id',
+           try(json_extract_string(json, ['$.event', '$.properties', '$.properties.time', '$.properties.distinct_id',
                '$.properties."$distinct_id_before_identity"', '$.properties."$insert_id"',
                '$.properties."$user_id"', '$.properties."$device_id"', '$.properties."$mp_api_timestamp_ms"',
                '$.properties.mp_processing_time_ms', '$.properties."$source"', '$.properties."$partner_id"',
                '$.properties."$import"', '$.properties."$identity_failure_reason"',
-               '$.properties."$failure_reason"']) as p
+               '$.properties."$failure_reason"'])) as p
     from lines
 )
 select getvariable('project_id')::varchar as project_id,
-       case when not looks_unquoted(p[1]) or json_type(json, '$.event') = 'VARCHAR' then nullif(p[1], '') end as event,
+       case when looks_unquoted(p[1]) then if(json_type(json, '$.event') = 'VARCHAR', p[1], null)
+            else nullif(p[1], '') end as event,
        epoch_s(p[3]) as time_s,
        p[4] as distinct_id,
        p[5] as before_id,
