@@ -81,7 +81,8 @@ def _host(url: str) -> str:
 
 
 @contextmanager
-def connected(home: Path, settings: Settings | None = None) -> Iterator[tuple[dict[str, Any], Client]]:
+def connected(home: Path, settings: Settings | None = None,
+              app: str = "cohortsync") -> Iterator[tuple[dict[str, Any], Client]]:
     """The connection and a client for it; what the other side refuses for good is recorded on it."""
     connection = required_connection(home)
     key = config.load_key(home, connection["host"])
@@ -89,7 +90,7 @@ def connected(home: Path, settings: Settings | None = None) -> Iterator[tuple[di
         raise ConfigurationError(f"The key for {connection['account_name']} is not kept here. Set "
                                  f"{config.KEY_VARIABLE}, or connect again: cohortsync connect mailchimp")
     local = f"http://{connection['host']}" if connection["rehearsal"] else None
-    client = mailchimp.open_client(key, local, settings)
+    client = mailchimp.open_client(key, local, settings, app)
     if _host(client.url) != connection["host"]:
         raise ConfigurationError(f"The key at hand belongs to {_host(client.url)}, the connection to "
                                  f"{connection['host']}. Connect again: cohortsync connect mailchimp")

@@ -19,6 +19,7 @@ from cohortsync.commands import (
     followup,
     fronts,
     lexicon,
+    live,
     mtu,
     notebooks,
     notices,
@@ -49,8 +50,8 @@ cli = typer.Typer(cls=PlaceAnywhere, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False,
                   help="Mixpanel cohorts to Mailchimp audiences: a plan before, a proof after.",
                   epilog="Start with: cohortsync demo")
-for commands in (data, cohorts, mtu, followup, lexicon, connections, pulls, receive, syncs, orders, notices, notebooks,
-                 rehearsals, fronts, backups):
+for commands in (data, cohorts, mtu, followup, lexicon, connections, live, pulls, receive, syncs, orders, notices,
+                 notebooks, rehearsals, fronts, backups):
     cli.add_typer(commands.app)
 
 

@@ -119,10 +119,11 @@ class Client:
         return parse_answer(answer.status_code, answer.headers.get("Content-Type", ""), answer)
 
 
-def open_client(key: str, local: str | None = None, settings: Settings | None = None) -> Client:
-    """A client that sends this key to its own host and nowhere else."""
+def open_client(key: str, local: str | None = None, settings: Settings | None = None,
+                app: str = "cohortsync") -> Client:
+    """A client that sends this key to its own host and nowhere else; ``app``: the name it goes by."""
     http = requests.Session()
-    http.auth = ("cohortsync", key)
+    http.auth = (app, key)
     url = base_url(key, local)
     http.trust_env = not is_rehearsal(url)
     client = Client(url, http, settings or Settings())
