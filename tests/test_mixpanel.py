@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import ADMIN, PROJECT_ID, SAMPLE
+from contract import needs_contracts, request_errors
 
 from cohortsync import mixpanel as api
 from cohortsync import sandbox
@@ -261,3 +262,31 @@ def test_the_error_of_a_web_server_is_read_as_text() -> None:
 
 def test_addresses_in_an_error_are_masked() -> None:
     assert "ada@tinpot.example" not in str(api.refusal(400, json.dumps({"error": "no ada@tinpot.example"})))
+
+
+# what Mixpanel publishes of its APIs
+
+def as_sent(request: api.Request) -> requests.PreparedRequest:
+    """A request as it leaves for a real project."""
+    address = getattr(api.hosts("us"), request.api) + request.path
+    return requests.Request(request.method, address, params=request.params, data=request.form,
+                            auth=(ADMIN.username, ADMIN.secret)).prepare()
+
+
+@needs_contracts
+@pytest.mark.parametrize(("contract", "built"), [
+    ("export", api.build_export(PROJECT_ID, date(2026, 11, 1), date(2026, 11, 30))),
+    ("query", api.build_cohorts(PROJECT_ID)),
+    ("query", api.build_engage(PROJECT_ID)),
+    ("query", api.build_engage(PROJECT_ID, cohort_id="4411001", properties=[])),
+    ("query", api.build_engage(PROJECT_ID, 3, "1234567890-EXAMPL", "4411001", everyone=False)),
+    ("service-accounts", api.build_service_accounts(PROJECT_ID))])
+def test_a_request_fits_the_published_contract(contract: str, built: api.Request) -> None:
+    assert request_errors(as_sent(built), f"{contract}.openapi.yaml") == []
+
+
+@needs_contracts
+def test_the_published_contract_would_find_what_is_missing() -> None:
+    for contract, request in (("export", api.Request("export", "GET", "/export", {"project_id": PROJECT_ID})),
+                              ("query", api.Request("query", "POST", "/engage", {}, {"page": "first"}))):
+        assert request_errors(as_sent(request), f"{contract}.openapi.yaml")
