@@ -118,13 +118,19 @@ def chosen_cohorts(seen: Sequence[CohortSeen], wanted: Sequence[str] | None, kno
     """
     of_users = [one for one in seen if one.of_users]
     if wanted is None:
-        return ([one for one in of_users if one.visible],
-                [f"{one.name} (of a group, not of users)" for one in seen if not one.of_users])
+        return [one for one in of_users if one.visible], _left_out(seen, known)
     found = [_named(of_users, name, known) for name in wanted]
     if missing := [name for name, cohorts in zip(wanted, found, strict=True) if not cohorts]:
         raise BadInput(f"The project has no cohort {', '.join(map(repr, missing))}. It has: "
                        f"{', '.join(one.name for one in of_users) or 'none'}.")
     return list(dict.fromkeys(one for cohorts in found for one in cohorts)), []
+
+
+def _left_out(seen: Sequence[CohortSeen], known: Mapping[str, str]) -> list[str]:
+    there = {one.cohort_id for one in seen}
+    return [*(f"{one.name} (of a group, not of users)" for one in seen if not one.of_users),
+            *(f"{one.name} (hidden in Mixpanel)" for one in seen if one.of_users and not one.visible),
+            *(f"{name} (no longer in Mixpanel)" for cohort_id, name in known.items() if cohort_id not in there)]
 
 
 def _named(seen: Sequence[CohortSeen], name: str, known: Mapping[str, str]) -> list[CohortSeen]:

@@ -394,5 +394,11 @@ def record_loaded(home: Path, project_id: str, days: Iterable[str], cohorts: Ite
 
 
 def record_pull(home: Path, row: Mapping[str, Any]) -> None:
-    """Write or rewrite one pull; ``receipt`` is a dict."""
+    """Write a pull that ended; ``receipt`` is a dict."""
     _put(home, "pulls", {**row, "receipt": json.dumps(row["receipt"])})
+
+
+def pulls(home: Path, project_id: str) -> list[dict[str, Any]]:
+    """Every pull of a project that ended, the latest first, with its receipt as a dict."""
+    rows = _all(home, "select * from pulls where project_id = ? order by started_at desc", (project_id,))
+    return [{**row, "receipt": json.loads(row["receipt"])} for row in rows]

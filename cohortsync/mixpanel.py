@@ -46,6 +46,7 @@ READERS = 4
 CHUNK_BYTES = 1 << 20
 EXPORTING_ROLES = ("owner", "admin")
 USED_UP = re.compile(r"(\d+)/(\d+) queries running in the last hour")
+Watch = Callable[[int, int], None]
 HISTORY = re.compile(r"exceeds (\d+) days into the past")
 
 
@@ -480,7 +481,7 @@ def build_engage(project_id: str, page: int = 0, session_id: str = "", cohort_id
 
 
 def fetch_profiles(client: Client, path: Path, cohort_id: str = "", everyone: bool = True,
-                   properties: list[str] | None = None) -> int:
+                   properties: list[str] | None = None, watch: Watch = lambda _came, _announced: None) -> int:
     """Write every page of profiles, or of a cohort's members, to a file, a page a line; how many people those are.
 
     ``everyone``: the members without a profile too; ``properties``: only these, None for all. Read anew when the pages
@@ -491,7 +492,7 @@ def fetch_profiles(client: Client, path: Path, cohort_id: str = "", everyone: bo
         try:
             announced, written = _fetch_pages(client, path, partial(
                 build_engage, client.project_id, cohort_id=cohort_id, everyone=everyone, properties=properties,
-                pages_count=client.settings.mixpanel_pages_count))
+                pages_count=client.settings.mixpanel_pages_count), watch)
         except SessionExpired:
             continue
         if announced == written:
@@ -499,7 +500,7 @@ def fetch_profiles(client: Client, path: Path, cohort_id: str = "", everyone: bo
     raise ApiTransient("The pages of profiles kept changing while they were read. Try again later.")
 
 
-def _fetch_pages(client: Client, path: Path, build: Callable[[int, str], Request]) -> tuple[int, int]:
+def _fetch_pages(client: Client, path: Path, build: Callable[[int, str], Request], watch: Watch) -> tuple[int, int]:
     """How many people were announced, and how many came."""
     def ask(page: int, session_id: str = "") -> tuple[dict[str, Any], bytes]:
         return client.retrying(lambda: _page(client, build(page, session_id)))
@@ -512,6 +513,7 @@ def _fetch_pages(client: Client, path: Path, build: Callable[[int, str], Request
         # A few at a time: what waits to be written is held in memory.
         pages = range(1, -(-total // size))
         for start in range(0, len(pages), 2 * READERS):
+            watch(came, total)
             some = pages[start:start + 2 * READERS]
             try:
                 for page, line in pool.map(ask, some, [str(first.get("session_id") or "")] * len(some)):

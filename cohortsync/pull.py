@@ -75,6 +75,7 @@ def pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYTHING,
     the next pull goes on from there.
     """
     project = required_project(home, project_id)
+    access.required_connection(home, project["project_id"])
     folder = private_folder(home / "raw" / mixpanel.project_number(project["project_id"]))
     with _only_one_of_events(folder) if wanted.events else nullcontext():
         connection = access.check(home, project["project_id"])
@@ -127,7 +128,6 @@ class _Pull:
         self.client.notice = lambda text: self.progress(text, 0, 1)
 
     def run(self) -> PullReport:
-        self._record("pulling")
         try:
             if self.plan.period:
                 self._sweep("events", "*.draft", ())
@@ -145,8 +145,8 @@ class _Pull:
     def _record(self, status: str) -> None:
         self.report.requests = dict(self.client.made)
         ledger.record_pull(self.home, {"pull_id": self.report.pull_id, "project_id": self.project_id, "status": status,
-                                       "started_at": self.started_at, "receipt": self.report.as_dict(),
-                                       "finished_at": None if status == "pulling" else ledger.now()})
+                                       "started_at": self.started_at, "finished_at": ledger.now(),
+                                       "receipt": self.report.as_dict()})
 
     # events
 
@@ -198,30 +198,29 @@ class _Pull:
 
     def _fetch_everyone(self) -> None:
         if self.plan.people is not None:
-            self.progress("Profiles", 0, 1)
-            self.report.profiles = self._fetch_people(self._new_profiles("everyone"))
+            self.report.profiles = self._fetch_people("Profiles", self._new_profiles("everyone"))
 
     def _fetch_cohorts(self) -> None:
         rows = []
-        for number, seen in enumerate(self.plan.cohorts):
-            self.progress("Members of cohorts", number, len(self.plan.cohorts))
+        for seen in self.plan.cohorts:
             cohort = self._name(seen)
             self.cohorts[cohort] = self._new_file("cohorts", seen.cohort_id)
-            members = self._fetch_people(self.cohorts[cohort], seen.cohort_id, properties=[])
-            known = self._fetch_with_profile(seen.cohort_id)
+            members = self._fetch_people(f"Members of {cohort}", self.cohorts[cohort], seen.cohort_id, properties=[])
+            known = self._fetch_with_profile(cohort, seen.cohort_id)
             rows.append([cohort, seen.cohort_id, seen.size, members, known, members - known])
         self.report.cohorts = pd.DataFrame(rows, columns=COHORT_COLUMNS)
 
-    def _fetch_with_profile(self, cohort_id: str) -> int:
+    def _fetch_with_profile(self, cohort: str, cohort_id: str) -> int:
         """How many members have a profile; where not everyone's is asked for, those profiles too."""
         if self.plan.people is not None or not self.plan.profiles:
             return mixpanel.fetch_count(self.client, cohort_id)
-        known = self._fetch_people(self._new_profiles(cohort_id), cohort_id, everyone=False)
+        known = self._fetch_people(f"Profiles of {cohort}", self._new_profiles(cohort_id), cohort_id, everyone=False)
         self.report.profiles += known
         return known
 
-    def _fetch_people(self, path: Path, *about: Any, **wanted: Any) -> int:
-        return mixpanel.fetch_profiles(self.client, path, *about, **wanted)
+    def _fetch_people(self, label: str, path: Path, cohort_id: str = "", **wanted: Any) -> int:
+        return mixpanel.fetch_profiles(self.client, path, cohort_id, **wanted,
+                                       watch=lambda came, announced: self.progress(label, came, announced))
 
     def _new_profiles(self, whose: str) -> Path:
         self.profiles.append(self._new_file("profiles", whose))

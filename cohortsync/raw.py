@@ -42,6 +42,7 @@ class DayFiles:
         self.files: dict[int, BinaryIO] = {}
         self.events: Counter[int] = Counter()
         self.day = self.first  # of the record before
+        self.told = False  # whether any record told its day
         self.rest = b""
 
     def write(self, piece: bytes) -> None:
@@ -59,6 +60,7 @@ class DayFiles:
         ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
         if len(times) == len(ends):
             seconds = np.array(times).astype(np.int64)
+            self.told |= bool(times)
             days = np.where(seconds >= MILLISECONDS_FROM, seconds // 1000, seconds) // 86400
         else:
             days, ends = self._look_at_each(block, ended)
@@ -85,6 +87,7 @@ class DayFiles:
         records = list(_records(block))
         for number, record in enumerate(records, 1):
             day = _day_of(record)
+            self.told |= day is not None
             if day is None and number == len(records) and len(record) < LONGEST and not ended:
                 self.rest = record + self.rest
                 break
@@ -105,13 +108,15 @@ class DayFiles:
     def keep(self) -> dict[date, tuple[Path | None, int]]:
         """Make the files what they are called, on disk for good; the file (None: no events) and events of each day.
 
-        Raises Interrupted when the last line is not whole.
+        Raises Interrupted when the last line is not whole, or nothing of all that came is an event.
         """
         last = self.rest.rpartition(b"\n")[2]
         if last and not _is_whole(last) and not _is_whole(self.rest):
             raise Interrupted("Mixpanel's export ended in the middle of a line. Try again later.")
         if self.rest:
             self._write_lines(self.rest + b"\n" * bool(last), ended=True)
+        if self.files and not self.told:
+            raise Interrupted("Mixpanel answered with something that is no events. Try again later.")
         for day, file in self.files.items():
             file.close()
             draft = self._path(day, ".draft")

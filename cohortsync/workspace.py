@@ -54,6 +54,8 @@ from cohortsync.warehouse import Generation
 ID_MERGES = ("simplified", "original")
 RUN_COLUMNS = ["run_id", "cohort", "target", "audience_name", "status", "added", "kept", "removed", "refused",
                "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
+PULL_COLUMNS = ["pull_id", "status", "days", "events", "events_added", "profiles", "query", "page", "export",
+                "started_at", "finished_at"]
 PROJECT_COLUMNS = ["project_id", "timezone", "id_merge", "event_times", "times_are", "created_at"]
 
 
@@ -472,6 +474,12 @@ class Workspace:
         members and their profiles.
         """
         return pull.pull(self.home, self._project["project_id"], Wanted(**wanted), progress, review)
+
+    def pulls(self) -> pd.DataFrame:
+        """One row per pull of the project that ended, the latest first: ``status`` completed or failed."""
+        rows = [{**row["receipt"], **row["receipt"]["requests"], **row}
+                for row in ledger.pulls(self.home, self._project["project_id"])]
+        return pd.DataFrame(rows, columns=PULL_COLUMNS)
 
     def connections(self, check: bool = False) -> pd.DataFrame:
         """One row per connection: ``kind, project_id, name, role, region, status, reason, checked_at, …``.

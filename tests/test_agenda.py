@@ -76,9 +76,9 @@ def test_a_day_never_pulled_is_always_asked_for(pulled: set[date], late: int) ->
 
 # cohorts
 
-def test_all_cohorts_that_are_shown_come_and_those_of_groups_are_said_to_be_left_out() -> None:
-    assert agenda.chosen_cohorts([BIG, HIDDEN, FEW, GROUP], None, {}) == (
-        [BIG, FEW], ["firms (of a group, not of users)"])
+def test_all_cohorts_that_are_shown_come_and_the_others_are_said_to_be_left_out() -> None:
+    assert agenda.chosen_cohorts([BIG, HIDDEN, FEW, GROUP], None, {"1": "big", "9": "gone"}) == (
+        [BIG, FEW], ["firms (of a group, not of users)", "old (hidden in Mixpanel)", "gone (no longer in Mixpanel)"])
 
 
 def test_a_cohort_is_named_by_its_id_by_its_name_here_or_by_its_name_in_mixpanel() -> None:

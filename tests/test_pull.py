@@ -257,6 +257,8 @@ def test_days_of_a_pull_that_did_not_complete_come_with_no_other(own: Any, works
     assert str(workspace.sql("select min(day) as day from events")["day"].iloc[0])[:10] == "2026-11-18"
     report = workspace.pull(since=SINCE, late_days=0)
     assert (report.requests["export"], len(workspace.sql("from events"))) == (1, 700)
+    assert workspace.pulls()[["status", "export"]].values.tolist() == [
+        ["completed", 1], ["completed", 1], ["completed", 0], ["failed", 3]]
 
 
 def test_a_plan_without_the_api_is_one_clear_error(own: Any, workspace: cs.Workspace) -> None:
@@ -332,6 +334,8 @@ def test_a_script_reads_what_a_pull_brought(workspace: cs.Workspace) -> None:
     report = answer("--home", workspace.home, "pull", "--no-events", "--no-profiles", "--cohort", "big")
     assert report["cohorts"] == [{"cohort": "big", "cohort_id": "1", "announced": 110, "members": 110,
                                   "with_profile": 90, "without_profile": 20}]
+    [row] = answer("--home", workspace.home, "pulls")
+    assert (row["pull_id"], row["status"], row["query"]) == (report["pull_id"], "completed", 3)
 
 
 def test_an_interrupted_pull_says_so_in_one_line(own: Any, workspace: cs.Workspace) -> None:

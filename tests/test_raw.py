@@ -96,6 +96,13 @@ def test_what_is_no_record_is_kept_where_it_came(tmp_path: Path) -> None:
     assert split(tmp_path, b"".join(odd), 9)[FIRST + timedelta(1)] == odd
 
 
+@pytest.mark.parametrize("answer", [b"<html>\n<h1>Sign in</h1>\n</html>\n", b'{"status": "error"}', b"no"])
+def test_an_answer_that_holds_no_event_at_all_is_refused(tmp_path: Path, answer: bytes) -> None:
+    with pytest.raises(Interrupted):
+        split(tmp_path, answer)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_last_line_needs_no_end(tmp_path: Path) -> None:
     assert split(tmp_path, record(1) + b"\n" + record(2))[FIRST] == [record(1) + b"\n", record(2) + b"\n"]
 

@@ -57,6 +57,17 @@ def pull(ctx: typer.Context,
         show_report(done)
 
 
+@app.command(epilog="Example: cohortsync pulls --json")
+def pulls(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the pulls that ended, the latest first, and how often each asked."""
+    frame = opened(ctx).pulls()
+    if as_json:
+        console.print_json(console.records(frame))
+    else:
+        console.table(frame.assign(finished_at=frame["finished_at"].str[:16].str.replace("T", " ") + " UTC").drop(
+            columns="started_at"))
+
+
 def show_plan(plan: PullPlan) -> None:
     """What a pull will ask for, beside what the hour still holds; on stderr."""
     console.note(f"The pull of project {plan.project_id} will ask for:")
