@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,13 +26,13 @@ from cohortsync.commands import (
     pulls,
     receive,
     rehearsals,
+    status,
     syncs,
 )
-from cohortsync.errors import CohortsyncError
 
 
 class PlaceAnywhere(TyperGroup):
-    """Takes ``--home DIR`` and ``--project ID`` before or after the command."""
+    """Takes ``--home DIR``, ``--project ID`` and ``--log-json`` before or after the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         place: list[str] = []
@@ -41,7 +40,7 @@ class PlaceAnywhere(TyperGroup):
         words = iter(args)
         for word in words:
             value = list(islice(words, 1)) if word in ("--home", "--project") else []
-            placed = value or word.startswith(("--home=", "--project="))
+            placed = value or word == "--log-json" or word.startswith(("--home=", "--project="))
             (place if placed else rest).extend([word, *value])
         return super().parse_args(ctx, [*place, *rest])
 
@@ -51,7 +50,7 @@ cli = typer.Typer(cls=PlaceAnywhere, no_args_is_help=True, add_completion=False,
                   help="Mixpanel cohorts to Mailchimp audiences: a plan before, a proof after.",
                   epilog="Start with: cohortsync demo")
 for commands in (data, cohorts, mtu, followup, lexicon, connections, live, pulls, receive, syncs, orders, notices,
-                 notebooks, rehearsals, fronts, backups):
+                 notebooks, rehearsals, fronts, status, backups):
     cli.add_typer(commands.app)
 
 
@@ -66,15 +65,15 @@ def _main(ctx: typer.Context,
           home: Annotated[Path | None, typer.Option(envvar="COHORTSYNC_HOME", help="The workspace's folder.")] = None,
           project: Annotated[str | None, typer.Option(envvar="COHORTSYNC_PROJECT", metavar="ID", help=(
               "Which of the workspace's projects; one alone need not be named."))] = None,
+          log_json: Annotated[bool, typer.Option("--log-json", envvar="COHORTSYNC_LOG_JSON", help=(
+              "Write stderr for programs: a line of JSON for each step, note and error."))] = False,
           version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
                                                 help="Print the version.")] = False) -> None:
+    console.log.as_json = log_json
     ctx.obj = (home, project)
 
 
 def main() -> None:
-    """Run the command line; what is meant for a person is shown as one message, with its exit status."""
-    try:
+    """Run the command line."""
+    with console.logged():
         cli()
-    except CohortsyncError as error:
-        console.note(f"Error: {error}")
-        sys.exit(error.exit_status)

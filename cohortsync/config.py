@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     mixpanel_wait_seconds: float = Field(4 * 3600, description="how long to wait for the hour's budget")
     pull_span_days: int = Field(31, description="the most days that one export is asked for")
     pull_late_days: int = Field(5, description="how far back events may still have come in since the last pull")
+    overdue_seconds: float = Field(1800, description="how late a sync may be before `status` says so")
     webhook_max_mb: int = Field(32, description="the largest message that is taken from Mixpanel")
     webhook_begin_empty: bool = Field(False, description="whether a cohort may begin with who was added to it")
     role_check_seconds: float = Field(3600, description="how old a look at the role may be before an export")

@@ -1,13 +1,14 @@
-"""What people see of the command line: tables, notes and a progress bar; and JSON for scripts."""
+"""What people see of the command line: tables, notes and a progress bar; and JSON for scripts and for logs."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,12 +19,52 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cohortsync import emails
 from cohortsync.config import PROGRESS_VARIABLE, write_private
+from cohortsync.errors import CohortsyncError
 
 NOTED_EVERY = 0.3
 
 out, err = (Console(stderr=stderr, width=None if sys.stdout.isatty() else 160, emoji=False, highlight=False)
             for stderr in (False, True))
+
+
+class Log:
+    """Whether stderr is for programs: then each line is a JSON object. It never holds an address."""
+
+    as_json = False
+    begun_at = monotonic()
+
+    def write(self, level: str, **fields: Any) -> None:
+        said = {name: emails.scrub(value) if isinstance(value, str) else value for name, value in fields.items()}
+        line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, **said}
+        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+log = Log()
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """Show what is meant for a person, and end with its exit status; in a log for programs, the end is a line too."""
+    status: Any = 1
+    try:
+        yield
+    except CohortsyncError as error:
+        status = error.exit_status
+        note(f"Error: {error}", "error")
+        sys.exit(status)
+    except SystemExit as end:
+        status = end.code or 0
+        raise
+    except Exception as crash:
+        if not log.as_json:
+            raise
+        log.write("error", message=f"{type(crash).__name__}: {crash}", traceback=traceback.format_exc())
+        sys.exit(status)
+    finally:
+        if log.as_json:
+            log.write("info", message="End", status=status, seconds=round(monotonic() - log.begun_at, 3))
 
 
 def escape(text: str) -> str:
@@ -81,19 +122,25 @@ def _cell(value: Any) -> str:
     return "" if value is None or value is pd.NA or value != value else str(value)
 
 
-def note(text: str) -> None:
-    err.print(escape(text), soft_wrap=True)
+def note(text: str, level: str = "info") -> None:
+    if log.as_json:
+        log.write(level, message=text)
+    else:
+        err.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """A bar on stderr while work goes on; where stderr is no terminal, nothing, or a file that says how far it is."""
+    """A bar on stderr while work goes on, or a line of the log a step; where stderr is no terminal, nothing.
+
+    A file that says how far it is, where one is named.
+    """
     file = os.environ.get(PROGRESS_VARIABLE)
     noted = 0.0
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True,
-                   disable=not err.is_terminal)
+                   disable=log.as_json or not err.is_terminal)
     with bar:
-        task = bar.add_task("")
+        task = bar.add_task("", visible=False)
 
         def step(label: str, done: float, total: float) -> None:
             nonlocal noted
@@ -101,7 +148,9 @@ def progress() -> Iterator[Any]:
                 noted = monotonic()
                 write_private(Path(file), json.dumps({"step": label, "done": done, "total": total}))
             if escape(label) != bar.tasks[0].description:
-                bar.reset(task, description=escape(label))
+                if log.as_json:
+                    log.write("info", step=label)
+                bar.reset(task, description=escape(label), visible=True)
             bar.update(task, completed=done, total=total if done else None)
 
         yield step

@@ -25,6 +25,7 @@ from cohortsync import (
     execution,
     followup,
     forecast,
+    health,
     ledger,
     lexicon,
     load,
@@ -553,6 +554,10 @@ class Workspace:
         """Plan, apply and prove in one go; answers the receipt. See ``sync.export``; terms: ``plan.Terms``."""
         return sync.export(self.home, cohort, audience_id, project_id=self.project_id, terms=Terms(**terms),
                            dry_run=dry_run, force=force, confirm=confirm, review=review, progress=progress)
+
+    def status(self) -> dict[str, Any]:
+        """How every sync stands and what it waits for; ``exit_status`` is 0 when all are well. See ``health.look``."""
+        return health.look(self.home, self.project_id)
 
     def syncs(self) -> pd.DataFrame:
         """One row per sync that stands: how it stands, its last run in one line, when it is due."""

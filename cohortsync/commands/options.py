@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from cohortsync import console
 from cohortsync.errors import BadInput
 from cohortsync.workspace import Workspace
 
@@ -42,7 +43,10 @@ class ManyFiles(TyperCommand):
 
 
 def opened(ctx: typer.Context) -> Workspace:
-    return Workspace.at(*ctx.obj)
+    """The workspace that a command is for; one of an older release is brought up to date, which may take a while."""
+    home, project_id = ctx.obj
+    with console.progress() as step:
+        return Workspace.at(home, project_id, step)
 
 
 def services(workspace: Workspace) -> AbstractContextManager[Any]:
