@@ -38,6 +38,21 @@ def people(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str)
     return con.execute(sql("audience"), _values(project, cohort)).df()
 
 
+def values(con: duckdb.DuckDBPyConnection, project: dict[str, Any], users: Sequence[str],
+           names: Sequence[str]) -> pd.DataFrame:
+    """One row per user who has a profile, by ``canonical_id``: a column a property, its value as JSON.
+
+    None where the profile lacks it. A user's profile is the one that ``people`` takes.
+    """
+    if not names:
+        return pd.DataFrame()
+    pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in names]
+    frame = con.execute(sql("profile_values"), {
+        "project_id": project["project_id"], "original": project["id_merge"] == "original", "users": list(users),
+        "pointers": pointers}).df().set_index("canonical_id")
+    return pd.DataFrame({name: frame["found"].str[place] for place, name in enumerate(names)}, index=frame.index)
+
+
 def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str, reasons: Sequence[str] = (),
             limit: int | None = None, whole: bool = False) -> pd.DataFrame:
     """As ``people``, fit to be shown: ``email`` masked in place of ``address``, project and cohort added.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from cohortsync import ledger, mailchimp, segment
+from cohortsync import fields, ledger, mailchimp, mirror, segment
 from cohortsync.errors import ApiFinal, UnsafePlan
 from cohortsync.mailchimp import CHUNK, Client, Subscribed
 from cohortsync.plan import Plan, Target
@@ -26,25 +26,33 @@ T = TypeVar("T")
 
 @dataclass
 class Delivery:
-    """What one run sent: how many chunks, how many without an answer, and whom Mailchimp refused (hash → reason).
+    """What one run sent: the kind of each chunk, how many had no answer, and whom Mailchimp refused (hash → reason).
 
-    ``sent`` begins with what the run had sent before, if it was cut short.
+    ``sent`` begins with what the run had sent before, if it was cut short; ``fields_refused``: hash → Mailchimp's words
+    about the merge fields of someone who is there.
     """
 
     home: Path
     client: Client
     run_id: str
     progress: Progress
-    sent: int = 0
+    sent: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     unanswered: int = 0
     segment_made: bool = False
     tagging: bool = True
+    fields_made: int = 0
+    fields_refused: dict[str, str] = field(default_factory=dict)
     _numbers: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def writes(self) -> int:
-        return self.sent + self.segment_made
+        """Requests that wrote who is in the audience and on the segment; ``field_writes`` are beside them."""
+        return len(self.sent) - self.sent.count("fields") + self.segment_made
+
+    @property
+    def field_writes(self) -> int:
+        return self.sent.count("fields") + self.fields_made
 
     def secure_segment(self, plan: Plan) -> Plan:
         """The plan with the cohort's own segment, made first where it is missing."""
@@ -59,6 +67,31 @@ class Delivery:
         existing = people.loc[people["word"] == "add_existing", "address"].tolist()
         leavers = [*people.loc[people["word"] == "remove", "address"], *people["old_address"].dropna()]
         self._move(plan.target, existing + late, leavers)
+        if plan.patches:
+            self._patch(plan.target, people[people["fields_differ"]])
+
+    def make_fields(self, plan: Plan) -> None:
+        """Make the merge fields that the plan needs and the audience lacks."""
+        there = {row["tag"] for row in mailchimp.fetch_merge_fields(self.client, plan.target.audience_id)}
+        for tag, kind in plan.new_fields.items():
+            if tag not in there:
+                self.client.send(mailchimp.build_merge_field(plan.target.audience_id, tag, kind))
+                self.fields_made += 1
+
+    def _patch(self, target: Target, people: pd.DataFrame) -> None:
+        """Write the merge fields of people who are there already, one request each."""
+        people = people[~people["member_hash"].isin(list(self.fields_refused))]
+        parts = list(zip(people["member_hash"], fields.contacts(people), strict=True))
+        self._at_once("Writing merge fields", lambda part: self._patch_one(target, *part), parts)
+
+    def _patch_one(self, target: Target, member_hash: str, contact: dict[str, Any]) -> None:
+        try:
+            self._send_chunk("fields", 1, mailchimp.build_fields_update(
+                target.audience_id, member_hash, contact["merge_fields"]))
+        except ApiFinal as error:
+            if error.status not in (400, 404):
+                raise
+            self.fields_refused[member_hash] = error.detail
 
     def _subscribe(self, plan: Plan, new: pd.DataFrame) -> list[str]:
         """Batch subscribe who is new, but none who was archived meanwhile; answers who came in without our tag.
@@ -67,21 +100,19 @@ class Delivery:
         """
         if new.empty:
             return []
-        archived = mailchimp.fetch_members(self.client, plan.target.audience_id, "archived")["member_hash"]
-        back = new["member_hash"].isin(archived)
+        back = new["member_hash"].isin(mirror.archived_since(self.home, self.client, plan.target.audience_id))
         self.refused |= dict.fromkeys(new.loc[back, "member_hash"], "archived")
         new = new[~back]
         self.tagging = plan.target.unique
-        fields = mailchimp.fetch_merge_tags(self.client, plan.target.audience_id)
         parts = [new.iloc[start:start + CHUNK] for start in range(0, len(new), CHUNK)]
-        late = [self._subscribe_chunk(plan, part, fields) for part in parts[:1]]
+        late = [self._subscribe_chunk(plan, part) for part in parts[:1]]
         self.tagging &= not any(late)
-        late += self._at_once("Adding new people", lambda part: self._subscribe_chunk(plan, part, fields), parts[1:])
+        late += self._at_once("Adding new people", lambda part: self._subscribe_chunk(plan, part), parts[1:])
         return [address for some in late for address in some]
 
-    def _subscribe_chunk(self, plan: Plan, people: pd.DataFrame, fields: set[str]) -> list[str]:
+    def _subscribe_chunk(self, plan: Plan, people: pd.DataFrame) -> list[str]:
         tag = plan.target.segment_name if self.tagging else None
-        request = mailchimp.build_batch_subscribe(plan.target.audience_id, _contacts(people, fields),
+        request = mailchimp.build_batch_subscribe(plan.target.audience_id, fields.contacts(people),
                                                   plan.new_contacts, tag)
         answer = self._send_chunk("subscribe", len(people), request)
         return [] if answer is None else self._accept(mailchimp.parse_batch_subscribe(answer), plan)
@@ -131,8 +162,8 @@ class Delivery:
     def _send_chunk(self, kind: str, people: int, request: mailchimp.Request) -> dict[str, Any] | None:
         """Send one chunk, recorded before and after; None when no answer came."""
         with self._numbers:
-            self.sent += 1
-            number = self.sent
+            self.sent.append(kind)
+            number = len(self.sent)
         try:
             answer = self.client.send(
                 request, lambda: ledger.record_sent(self.home, self.run_id, number, kind, people))
@@ -149,12 +180,3 @@ class Delivery:
 
 def _chunks(items: list[str]) -> list[list[str]]:
     return [items[start:start + CHUNK] for start in range(0, len(items), CHUNK)]
-
-
-def _contacts(people: pd.DataFrame, fields: set[str]) -> list[dict[str, Any]]:
-    """New people as Mailchimp takes them: the address, and the names the audience has fields for."""
-    columns = {tag: people[name].tolist() for tag, name in (("FNAME", "first_name"), ("LNAME", "last_name"))
-               if tag in fields}
-    return [{"address": address, "merge_fields": {tag: value for tag, value in zip(columns, values, strict=True)
-                                                  if isinstance(value, str)}}
-            for address, *values in zip(people["address"].tolist(), *columns.values(), strict=True)]

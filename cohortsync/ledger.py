@@ -305,9 +305,9 @@ def record_read_back(home: Path, run_id: str) -> None:
                     "and answered_at is null", (now(), run_id))
 
 
-def batches(home: Path, run_id: str) -> int:
-    """How many chunks a run has sent."""
-    return len(_all(home, "select number from batches where run_id = ?", (run_id,)))
+def chunks_sent(home: Path, run_id: str) -> list[str]:
+    """The kind of each chunk that a run has sent, in their order."""
+    return [row["kind"] for row in _all(home, "select kind from batches where run_id = ? order by number", (run_id,))]
 
 
 def record_sent(home: Path, run_id: str, number: int, kind: str, people: int) -> None:

@@ -191,11 +191,10 @@ def fetch_audience_name(client: Client, audience_id: str) -> str:
     return str(client.send(Request("GET", audience_path(audience_id), {"fields": "id,name"}))["name"])
 
 
-def fetch_merge_tags(client: Client, audience_id: str) -> set[str]:
-    """The tags of the audience's merge fields. Source: …/marketing/api/list-merges/"""
-    rows = _pages(client, f"{audience_path(audience_id)}/merge-fields", "merge_fields",
-                  {"fields": "merge_fields.tag,total_items"})
-    return {row["tag"] for row in rows}
+def fetch_merge_fields(client: Client, audience_id: str) -> list[dict[str, Any]]:
+    """``tag, type, options`` of the audience's merge fields. Source: …/marketing/api/list-merges/"""
+    return _pages(client, f"{audience_path(audience_id)}/merge-fields", "merge_fields",
+                  {"fields": "merge_fields.tag,merge_fields.type,merge_fields.options,total_items"})
 
 
 def fetch_members(client: Client, audience_id: str, status: str | None = None, since: str | None = None,
@@ -276,6 +275,21 @@ def _page(client: Client, path: str, params: Mapping[str, Any], offset: int) -> 
 def build_segment(audience_id: str, name: str) -> Request:
     """A static segment with nobody on it. Source: …/marketing/api/list-segments/add-segment/"""
     return Request("POST", f"{audience_path(audience_id)}/segments", body={"name": name, "static_segment": []})
+
+
+def build_merge_field(audience_id: str, tag: str, kind: str) -> Request:
+    """A merge field that was not there. Source: …/marketing/api/list-merges/add-merge-field/"""
+    return Request("POST", f"{audience_path(audience_id)}/merge-fields",
+                   body={"tag": tag, "name": tag, "type": kind, "required": False, "public": False})
+
+
+def build_fields_update(audience_id: str, member_hash: str, merge_fields: Mapping[str, Any]) -> Request:
+    """Write merge fields of someone who is in the audience, and nothing else of them.
+
+    Source: …/marketing/api/list-members/update-list-member/
+    """
+    return Request("PATCH", f"{_members_path(audience_id)}/{member_hash}", {"skip_merge_validation": "true"},
+                   {"merge_fields": dict(merge_fields)})
 
 
 def build_batch_subscribe(audience_id: str, people: Iterable[Mapping[str, Any]], status: str,

@@ -43,6 +43,12 @@ def refresh(home: Path, client: Client, audience_id: str, merge_fields: bool = F
     return members
 
 
+def archived_since(home: Path, client: Client, audience_id: str) -> pd.Series:
+    """Hashes of those who were archived since the last refresh began, read now."""
+    _, state = _kept(home, audience_id)
+    return mailchimp.fetch_members(client, audience_id, "archived", since=state.get("since"))["member_hash"]
+
+
 def _may_add_to(state: dict[str, Any], began: datetime | None, merge_fields: bool) -> bool:
     if began is None or not state.get("since") or not state.get("read_in_full_at"):
         return False

@@ -24,6 +24,7 @@ ADDING = ("add_new", "add_existing")
 NOT_MAILABLE = ("unsubscribed", "cleaned", "archived")
 OWN_RULES = ("no_consent", "forgotten_here")  # reasons to take someone off the segment, whatever Mailchimp thinks
 TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
+UNKEPT = ("distinct_id", "first_name", "last_name", "last_seen_at", "edit", "consent")
 EXPORT_COLUMNS = ["member_hash", "address", "canonical_id", "edit"]
 NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
 
@@ -56,11 +57,17 @@ class Terms:
     """What a sync was asked for beyond who and where.
 
     ``keep_hand_edits``: leave what people did to the segment in Mailchimp; ``adopt``: take over a segment of the
-    wished name that others made.
+    wished name that others made; ``consent_property``: only who has it as true, 1 or yes is exported; ``fields``:
+    property → merge tag, beside the usual names; ``create_fields``: make those that the audience lacks;
+    ``update_fields``: write them for people who are there already, too.
     """
 
     keep_hand_edits: bool = False
     adopt: bool = False
+    consent_property: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    create_fields: bool = False
+    update_fields: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,12 @@ class Plan:
 
     ``people``: one row a person with ``member_hash, address, canonical_id, word, reason, status`` (in the
     audience now), ``in_segment``, ``was_exported`` (on it as the last export left it), ``old_hash, old_address`` (of
-    someone whose address changed: comes off the segment with the same line), ``first_name, last_name``.
+    someone whose address changed: comes off the segment with the same line).
     ``excluded``: reason → ids that are not exportable. ``first``: no export was made to the segment yet.
     ``reads``: requests it took to make. ``as_of``: when the Mixpanel data it was made from was published.
+    ``people`` also has ``field.<TAG>`` of each merge field sent, and ``fields_differ`` where people who are there get
+    them, too. ``new_fields``: tag → type of the merge fields to make first.
+    ``undoes``: the run that this plan takes back.
     ``limits``: the share of the segment and the number of people from which the guards stop a plan.
     """
 
@@ -98,6 +108,8 @@ class Plan:
     first: bool = False
     reads: int = 0
     limits: tuple[float, int] = (0.2, 500)
+    new_fields: Mapping[str, str] = field(default_factory=dict)
+    undoes: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -124,6 +136,11 @@ class Plan:
         return self.additions + self.removals
 
     @property
+    def patches(self) -> int:
+        """People who are there already and whose merge fields are written, one request each."""
+        return int(self.people["fields_differ"].sum()) if "fields_differ" in self.people else 0
+
+    @property
     def new_billed_contacts(self) -> int:
         """Contacts that the audience will hold, and Mailchimp bill, who are not in it now."""
         return self.counts["add_new"]
@@ -145,8 +162,9 @@ class Plan:
         counts = self.counts
         minimum = sum(map(chunks, (counts["add_new"], counts["add_existing"], self.removals)))
         after = self.numbers["in_segment"]
-        back = max(pages(after), 1) + 2 * bool(counts["add_new"]) if self.changes else 0
-        return {"reads": self.reads + back, "writes": self.writes, "minimum": minimum}
+        back = max(pages(after), 1) + bool(counts["add_new"]) if self.changes else 0
+        return {"reads": self.reads + back, "writes": self.writes, "minimum": minimum,
+                "field_writes": self.patches + len(self.new_fields)}
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -177,6 +195,9 @@ class Plan:
             found.append(f"{self.new_billed_contacts:,} new contacts, which Mailchimp bills.")
         if self.additions:
             found.append("Automations in Mailchimp that start with this tag will start for those added.")
+        if requests["field_writes"]:
+            found.append(f"{requests['field_writes']:,} more write merge fields: {self.patches:,} of people who are "
+                         f"there, {len(self.new_fields)} new fields ({', '.join(self.new_fields) or 'none'}).")
         found += [f"Warning: {warning}" for warning in self.warnings]
         return found + [f"Apply will refuse: {guard.message}" for guard in self.guards]
 
@@ -184,7 +205,8 @@ class Plan:
         """The exportable users as ``plan_people`` takes them."""
         people = self.people
         ours = people["word"].isin([*ADDING, "keep", "refuse"]) | people["reason"].isin(OWN_RULES)
-        placed = ["word", "status", "in_segment", "was_exported", "old_hash", "old_address"]
+        placed = [name for name in ("word", "status", "in_segment", "was_exported", "old_hash", "old_address",
+                                    "fields_differ") if name in people]
         return people[ours].assign(consent=people["reason"] != "no_consent", reason="exportable").drop(columns=placed)
 
     def preview(self) -> pd.DataFrame:
@@ -198,8 +220,9 @@ class Plan:
 
 def shown(people: pd.DataFrame) -> pd.DataFrame:
     """Rows of a plan or an outcome with ``email`` and ``old_email`` masked, names and hashes left out."""
-    hidden = ["member_hash", "old_hash", "first_name", "last_name"]
-    frame = emails.masked(people.drop(columns=hidden, errors="ignore")).rename(columns={"old_address": "old_email"})
+    hidden = [name for name in map(str, people) if name in ("member_hash", "old_hash", "fields_differ")
+              or name.startswith("field.")]
+    frame = emails.masked(people.drop(columns=hidden)).rename(columns={"old_address": "old_email"})
     frame["old_email"] = frame["old_email"].map(emails.mask, na_action="ignore")
     return frame
 
@@ -289,7 +312,7 @@ def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFr
     wanted.loc[changed, "reason"] = "address_changed"
     rest = others[~others["member_hash"].isin(old["member_hash"])].assign(old_hash=None, old_address=None)
     frame = pd.concat([wanted, rest], ignore_index=True)
-    kept = [name for name in wanted.columns if name not in ("distinct_id", "last_seen_at", "edit", "consent")]
+    kept = [name for name in wanted.columns if name not in UNKEPT]
     return frame[_ordered(kept)].astype(dict.fromkeys(["word", "reason", "canonical_id"], "str"))
 
 

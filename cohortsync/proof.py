@@ -77,17 +77,21 @@ def table(plan_excluded: Mapping[str, int], outcome: pd.DataFrame) -> pd.DataFra
     return pd.concat([ours, rest], ignore_index=True)
 
 
-def left_behind(outcome: pd.DataFrame, on_segment: pd.DataFrame) -> pd.DataFrame:
+def left_behind(outcome: pd.DataFrame, on_segment: pd.DataFrame, last: pd.DataFrame | None) -> pd.DataFrame:
     """What the next plan must know of how this run left the segment (``plan.EXPORT_COLUMNS``).
 
     ``edit``: "" for people put there by a sync, ``added_by_hand`` and ``removed_by_hand`` for edits that were kept.
+    ``last``: what was known before; of those whom the run had nothing to do with, who is still there stays known.
     """
     there = outcome["member_hash"].isin(on_segment["member_hash"])
-    taken_off = outcome["reason"] == "removed_by_hand"
-    kept = outcome[there | (taken_off & (outcome["outcome"] == "refused"))]
-    edit = np.where(kept["word"] == "leave", "added_by_hand", "")
-    edit = np.where((kept["reason"] == "removed_by_hand") & (kept["outcome"] == "refused"), "removed_by_hand", edit)
-    return kept.assign(edit=edit)[EXPORT_COLUMNS]
+    taken_off = (outcome["reason"] == "removed_by_hand") & (outcome["outcome"] == "refused")
+    put_on = (outcome["reason"] == "added_by_hand") & (outcome["word"] == "leave")
+    edit = np.where(taken_off, "removed_by_hand", np.where(put_on, "added_by_hand", ""))
+    known = outcome.assign(edit=edit).loc[there | taken_off, EXPORT_COLUMNS]
+    if last is None:
+        return known
+    others = last["member_hash"].isin(on_segment["member_hash"]) & ~last["member_hash"].isin(outcome["member_hash"])
+    return pd.concat([known, last[others]], ignore_index=True)
 
 
 def about_to_leave(last: pd.DataFrame | None, plan: Plan) -> pd.DataFrame:

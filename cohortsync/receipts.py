@@ -19,6 +19,8 @@ from cohortsync import config, ledger
 from cohortsync.errors import BadInput
 from cohortsync.plan import Plan, Target, Terms, shown
 
+WROTE = ("applying", "completed", "incomplete", "interrupted", "failed")  # runs that may have changed the segment
+
 
 def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -65,6 +67,14 @@ def outcome(home: Path, run_id: str) -> pd.DataFrame:
     raise BadInput(f"Run {run_id} left no table of people (it never got that far, or was cleared).")
 
 
+def proven_outcome(home: Path, run_id: str) -> pd.DataFrame:
+    """What was read back of each person of a run. Raises BadInput for a run that never got so far."""
+    found = outcome(home, run_id)
+    if "outcome" not in found:
+        raise BadInput(f"Run {run_id} has no proof of what it did: it was only planned, or ended early.")
+    return found
+
+
 def shown_outcome(home: Path, run_id: str) -> pd.DataFrame:
     """As ``outcome``, addresses masked."""
     return shown(outcome(home, run_id))
@@ -98,5 +108,6 @@ def receipt(plan: Plan, **found: Any) -> dict[str, Any]:
             "writes_minimum": plan.requests["minimum"], "accounted": 0}
     target = plan.target
     place = {"project_id": plan.project_id, "cohort": plan.cohort, "size": plan.size, "excluded": dict(plan.excluded),
-             "audience_id": target.audience_id, "target": str(target), "segment_id": target.segment_id}
+             "audience_id": target.audience_id, "target": str(target), "segment_id": target.segment_id,
+             "undoes": plan.undoes}
     return {**base, **place, **found}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import audience, emails, ledger, mailchimp, mirror, receipts, segment, warehouse
+from cohortsync import audience, emails, fields, ledger, mailchimp, mirror, receipts, segment, undo, warehouse
+from cohortsync.errors import BadInput
 from cohortsync.mailchimp import Client
-from cohortsync.plan import NO_EXPORT, Plan, Target, Terms, plan_people, within
+from cohortsync.plan import Plan, Target, Terms, moves, plan_people, within
 from cohortsync.sources import Progress, silent
 
 
@@ -28,39 +29,103 @@ class Survey:
         made = self.client.made
         with warehouse.reading(self.home) as con:
             people, as_of = audience.people(con, project, cohort), warehouse.as_of(con)
+            named = list(dict.fromkeys([*terms.fields, *filter(None, [terms.consent_property])]))
+            users = people.loc[people["reason"] == "exportable", "canonical_id"].tolist()
+            values = audience.values(con, project, users, named)
         excluded = {str(r): int(n) for r, n in people["reason"].value_counts().items() if r != "exportable"}
-        warning = audience.id_warning(project, people)
         target = self._target(project, cohort, audience_id, terms)
-        found, first = self._people(people, target, terms)
-        settings = self.client.settings
+        if terms.consent_property:
+            people["consent"] = fields.consents(people["canonical_id"].map(values[terms.consent_property]))
+        filled = self._filled(people, values, audience_id, terms)
+        found, first = self._people(people.assign(**filled.columns), target, terms)
+        settings, warning = self.client.settings, audience.id_warning(project, people)
         return Plan(project["project_id"], cohort, len(people), target, self.connection["new_contacts"], found,
-                    excluded, (warning,) if warning else (), as_of, receipts.new_run_id(), terms, first,
-                    self.client.made - made, (settings.guard_share, settings.guard_people))
+                    excluded, (*filter(None, [warning]), *filled.warnings), as_of, receipts.new_run_id(), terms, first,
+                    self.client.made - made, (settings.guard_share, settings.guard_people),
+                    {field.tag: field.type for field in filled.new})
+
+    def _filled(self, people: pd.DataFrame, values: pd.DataFrame, audience_id: str, terms: Terms) -> fields.Filled:
+        """What goes into the audience's merge fields, of exportable people."""
+        present = [fields.Field(row["tag"], row["type"], tuple((row.get("options") or {}).get("choices", ())))
+                   for row in mailchimp.fetch_merge_fields(self.client, audience_id)]
+        known = {"$first_name": people["first_name"].astype("str"), "$last_name": people["last_name"].astype("str")}
+        exportable = people["canonical_id"].where(people["reason"] == "exportable")
+        known |= {name: fields.parsed(exportable.map(values[name])) for name in terms.fields}
+        return fields.fill(known, terms.fields, present, terms.create_fields)
 
     def again(self, first: Plan) -> Plan:
         """What is left of a plan: the same people, fresh reads of Mailchimp, and nothing that the plan did not say."""
+        if first.undoes:
+            return within(first, self.undo(first.undoes))
         project = warehouse.required_project(self.home, first.project_id)
         target = self._target(project, first.cohort, first.target.audience_id, first.terms)
         found, _ = self._people(first.cohort_people(), target, first.terms)
         return within(first, replace(first, target=target, people=found))
+
+    def undo(self, run_id: str) -> Plan:
+        """What would take a run back. Raises BadInput for a run that left no outcome, or whose segment is gone."""
+        made, first = self.client.made, receipts.load_plan(self.home, run_id)
+        done = undo.moved(receipts.proven_outcome(self.home, run_id))
+        project = warehouse.required_project(self.home, first.project_id)
+        target = self._target(project, first.cohort, first.target.audience_id, Terms())
+        receipt = (ledger.run(self.home, run_id) or {"receipt": {}})["receipt"]
+        if target.segment_id is None or receipt.get("segment_id") != target.segment_id:
+            raise BadInput(f"The segment that run {run_id} wrote to is not the cohort's any more; nothing can be undone.")
+        members, on_segment, _ = self._standing(target, done["member_hash"], Terms())
+        people = undo.undo_people(done, members, on_segment, self._moved_since(first, run_id),
+                                  self._consent(project, done["canonical_id"], first.terms),
+                                  self._forgotten(done["member_hash"]))
+        settings, size = self.client.settings, int(people["word"].isin(["add_existing", "refuse"]).sum())
+        return Plan(first.project_id, first.cohort, size, target, self.connection["new_contacts"], people, {},
+                    tuple(undo.lasting(done, people)), None, receipts.new_run_id(), Terms(), False,
+                    self.client.made - made, (settings.guard_share, settings.guard_people), undoes=run_id)
+
+    def _moved_since(self, first: Plan, run_id: str) -> set[str]:
+        """Hashes of those whom later runs of the cohort put on the segment or took off it."""
+        here, found = (first.project_id, first.cohort, first.target.audience_id), set[str]()
+        for row in ledger.runs(self.home):  # the latest first
+            if row["run_id"] == run_id:
+                break
+            if (row["project_id"], row["cohort"], row["audience_id"]) == here and row["status"] in receipts.WROTE:
+                found |= {key for key, _ in moves(receipts.load_plan(self.home, row["run_id"]))}
+        return found
+
+    def _consent(self, project: dict[str, Any], users: pd.Series, terms: Terms) -> pd.Series:
+        """Whether each of these users agrees now, where the sync asks for that."""
+        if not terms.consent_property:
+            return pd.Series(True, index=users.index)
+        with warehouse.reading(self.home) as con:
+            values = audience.values(con, project, users.dropna().tolist(), [terms.consent_property])
+        return fields.consents(users.map(values[terms.consent_property]))
+
+    def _forgotten(self, hashes: pd.Series) -> set[str]:
+        return set()
 
     def _target(self, project: dict[str, Any], cohort: str, audience_id: str, terms: Terms) -> Target:
         return segment.find(self.home, self.connection, self.client, project, cohort, audience_id, terms.adopt)
 
     def _people(self, people: pd.DataFrame, target: Target, terms: Terms) -> tuple[pd.DataFrame, bool]:
         """A plan's people, and whether this is the segment's first export."""
-        self.progress("Reading the audience", 0, 1)
-        members = mirror.refresh(self.home, self.client, target.audience_id)
         people = people.assign(member_hash=people["address"].map(emails.member_hash, na_action="ignore").astype("str"))
-        on_segment, last = mailchimp.parse_segment_members([]), None
-        if target.segment_id is not None:
-            last = mirror.last_export(self.home, target.audience_id, target.segment_id)
-            ours = pd.concat([people["member_hash"], NO_EXPORT["member_hash"] if last is None
-                              else last["member_hash"]])
-            on_segment = self._on_segment(target, members, ours)
+        members, on_segment, last = self._standing(target, people["member_hash"], terms)
         rejects = ledger.rejects(self.home, target.account_id, target.audience_id)
-        found = plan_people(people, members, on_segment, rejects, last, keep_hand_edits=terms.keep_hand_edits)
+        found = plan_people(people, members, on_segment, rejects, last, self._forgotten(people["member_hash"]),
+                            terms.keep_hand_edits)
+        if terms.update_fields:
+            ours = found["word"].isin(["keep", "add_existing"]) & found["canonical_id"].notna()
+            found["fields_differ"] = ours & fields.differing(found, members)
         return found, last is None
+
+    def _standing(self, target: Target, hashes: pd.Series, terms: Terms) -> tuple[
+            pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+        """The audience's members, everyone on the segment, and what the last export left there."""
+        self.progress("Reading the audience", 0, 1)
+        members = mirror.refresh(self.home, self.client, target.audience_id, terms.update_fields)
+        if target.segment_id is None:
+            return members, mailchimp.parse_segment_members([]), None
+        last = mirror.last_export(self.home, target.audience_id, target.segment_id)
+        ours = hashes if last is None else pd.concat([hashes, last["member_hash"]])
+        return members, self._on_segment(target, members, ours), last
 
     def _on_segment(self, target: Target, members: pd.DataFrame, ours: pd.Series) -> pd.DataFrame:
         """Everyone on the segment; pending ones, whom it does not list, by their own records read afresh."""

@@ -24,7 +24,7 @@ from cohortsync.sources import Progress, silent
 from cohortsync.survey import Survey
 from cohortsync.warehouse import required_project
 
-__all__ = ["apply", "export", "outcome", "plan"]
+__all__ = ["apply", "export", "outcome", "plan", "undo"]
 ROUNDS = 4
 FLEETING = ("merge_fields_refused", "signed_up_too_often")  # refusals that may be over tomorrow
 FLEETING_DAYS = 1
@@ -51,6 +51,14 @@ def _keep(home: Path, made: Plan, status: str = "planned", **more: Any) -> dict[
     return receipts.record(home, made, receipts.planned(made, status, **more))
 
 
+def undo(home: Path, run_id: str, progress: Progress = silent) -> Plan:
+    """A plan that takes a run back; reads only. Apply does it. Raises BadInput for a run that cannot be undone."""
+    with connected(home) as (connection, client):
+        made = Survey(home, connection, client, progress).undo(run_id)
+    receipts.keep_plan(home, made)
+    return made
+
+
 def apply(home: Path, approved: Plan | str, force: bool = False, progress: Progress = silent,
           confirm: int | None = None) -> dict[str, Any]:
     """Do what an approved plan (or the one kept under its run's id) says, planned again from fresh reads, and prove it.
@@ -75,13 +83,15 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
     Raises UnsafePlan when a guard stops the plan, which then waits under its run's id as ``needs approval``;
     ``confirm``: how many people a first sync is known to add; ``force``: do what a guard would stop.
     """
-    with connected(home) as (connection, client), lease.hold(connection):
+    with connected(home) as (connection, client), lease.hold(connection, client.settings) as slots:
+        client.limit(slots)
         survey = Survey(home, connection, client, progress)
         project = required_project(home, project_id)
         _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id)
         if not dry_run:
             access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))
-        fresh = survey.cohort(project, cohort, audience_id, terms)
+        undoing = approved.undoes if approved else ""
+        fresh = survey.undo(undoing) if undoing else survey.cohort(project, cohort, audience_id, terms)
         if approved:
             check_unchanged(approved, fresh)
             fresh = _under_its_id(home, fresh, approved)
@@ -137,7 +147,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.home, self.client, self.target = self.survey.home, self.survey.client, self.plan.target
         self.delivery = Delivery(self.home, self.client, self.plan.run_id, self.survey.progress,
-                                 ledger.batches(self.home, self.plan.run_id))
+                                 ledger.chunks_sent(self.home, self.plan.run_id))
         self.overruled: dict[str, str] = {}
 
     def apply(self) -> dict[str, Any]:
@@ -158,7 +168,7 @@ class _Run:
     def _rounds(self, plan: Plan) -> dict[str, Any]:
         try:
             for left in reversed(range(ROUNDS)):
-                sent = bool(plan.changes)
+                sent = bool(plan.changes or plan.patches)
                 if sent:
                     self._send(plan)
                 if not self.delivery.unanswered or not left:
@@ -178,6 +188,8 @@ class _Run:
         assert self.target.segment_id is not None
         place = self.home, self.target.audience_id, self.target.segment_id
         mirror.keep_export(*place, proof.about_to_leave(mirror.last_export(*place), plan))
+        if plan.new_fields:
+            self.delivery.make_fields(plan)
         self.delivery.send(plan)
 
     def _again(self) -> Plan:
@@ -209,8 +221,8 @@ class _Run:
         receipts.keep_outcome(self.home, self.plan.run_id, outcome)
         self._record_rejects()
         if self.target.segment_id is not None:
-            mirror.keep_export(self.home, self.target.audience_id, self.target.segment_id,
-                               proof.left_behind(outcome, on_segment))
+            place = self.home, self.target.audience_id, self.target.segment_id
+            mirror.keep_export(*place, proof.left_behind(outcome, on_segment, mirror.last_export(*place)))
         found = proof.count(self.plan, outcome, on_segment)
         return self._record(**found | {"status": status or found["status"]})
 
@@ -226,4 +238,5 @@ class _Run:
         plan = replace(self.plan, target=self.target)
         return receipts.record(self.home, plan, receipts.receipt(
             plan, started_at=self.started_at, requests=self.client.made, reads=self.client.made - self.client.wrote,
-            writes=self.delivery.writes, needless=self.needless, **found))
+            writes=self.delivery.writes, field_writes=self.delivery.field_writes,
+            fields_refused=len(self.delivery.fields_refused), needless=self.needless, **found))

@@ -539,6 +539,10 @@ class Workspace:
         """What a sync would do to each person; reads only. It is kept under its ``run_id``. Terms: ``plan.Terms``."""
         return sync.plan(self.home, cohort, audience_id, progress, self.project_id, Terms(**terms))
 
+    def undo(self, run_id: str, progress: Progress = silent) -> Plan:
+        """A plan that takes a run back, with what cannot be taken back in its warnings; ``apply`` does it."""
+        return sync.undo(self.home, run_id, progress)
+
     def kept_plan(self, run_id: str) -> Plan:
         """A plan as it was made, by its id."""
         return receipts.load_plan(self.home, run_id)

@@ -11,6 +11,7 @@ import typer
 from cohortsync import console
 from cohortsync.commands.options import AsJson, AssumeAdmin, CohortName, opened, rehearses, services
 from cohortsync.errors import BadInput, CohortsyncError
+from cohortsync.fields import parse_map
 from cohortsync.plan import Plan
 from cohortsync.workspace import Workspace
 
@@ -23,6 +24,13 @@ AudienceId = Annotated[str | None, typer.Option("--audience", help="The audience
 KeepHandEdits = Annotated[bool, typer.Option("--keep-hand-edits", help=(
     "Leave what people did to the segment in Mailchimp, instead of overwriting it."))]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a segment of that name that others made.")]
+ConsentProperty = Annotated[str, typer.Option("--consent-property", metavar="PROPERTY", help=(
+    "Export only people whose profile has this property as true, 1 or yes."))]
+Map = Annotated[list[str] | None, typer.Option("--map", metavar="PROPERTY=TAG", help=(
+    "Send a property into a merge field, as '$city=CITY'. First and last names go to FNAME and LNAME anyway."))]
+CreateFields = Annotated[bool, typer.Option("--create-fields", help="Make merge fields that the audience lacks.")]
+UpdateFields = Annotated[bool, typer.Option("--update-fields", help=(
+    "Write merge fields of people who are in the audience already, too: one request a changed person."))]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to a real account.")]
 Force = Annotated[bool, typer.Option("--force", help="Do what a guard would stop.")]
 Confirm = Annotated[int | None, typer.Option("--confirm", metavar="NUMBER", help=(
@@ -31,12 +39,14 @@ Confirm = Annotated[int | None, typer.Option("--confirm", metavar="NUMBER", help
 
 @app.command(epilog="Example: cohortsync plan power-users --audience 1a2b3c4d5e")
 def plan(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None, keep_hand_edits: KeepHandEdits = False,
-         adopt: Adopt = False, as_json: AsJson = False) -> None:
+         adopt: Adopt = False, consent_property: ConsentProperty = "", mapped: Map = None,
+         create_fields: CreateFields = False, update_fields: UpdateFields = False, as_json: AsJson = False) -> None:
     """Show what a sync would do to each person; writes nothing. cohortsync apply does what the plan says."""
     workspace = opened(ctx)
     with services(workspace), console.progress() as step:
         made = workspace.plan(name, workspace.chosen_audience(audience_id or ""), step, keep_hand_edits=keep_hand_edits,
-                              adopt=adopt)
+                              adopt=adopt, consent_property=consent_property, fields=parse_map(mapped or []),
+                              create_fields=create_fields, update_fields=update_fields)
     if as_json:
         console.print_json(summary(made))
     else:
@@ -68,13 +78,17 @@ def apply(ctx: typer.Context,
 def sync(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None,
          dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
          yes: Yes = False, force: Force = False, confirm: Confirm = None, keep_hand_edits: KeepHandEdits = False,
-         adopt: Adopt = False, assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
+         adopt: Adopt = False, consent_property: ConsentProperty = "", mapped: Map = None,
+         create_fields: CreateFields = False, update_fields: UpdateFields = False,
+         assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
     """Export a cohort once: plan, apply, prove. The segment then equals the cohort."""
     workspace = opened(ctx)
     if assume_admin:
         workspace.assume_admin()
     show = (lambda _plan: None) if as_json else show_plan
-    terms = {"keep_hand_edits": keep_hand_edits, "adopt": adopt}
+    terms: dict[str, Any] = {
+        "keep_hand_edits": keep_hand_edits, "adopt": adopt, "consent_property": consent_property,
+        "fields": parse_map(mapped or []), "create_fields": create_fields, "update_fields": update_fields}
     with services(workspace), console.progress() as step:
         audience_id = workspace.chosen_audience(audience_id or "")
         if dry_run or yes or rehearses(workspace):
@@ -84,6 +98,20 @@ def sync(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None,
             made = workspace.plan(name, audience_id, step, **terms)
             receipt = _sync_when_confirmed(workspace, made, force, confirm)
     end(receipt, as_json)
+
+
+@app.command(epilog="Example: cohortsync undo 20261101T080000Z-1a2b3c")
+def undo(ctx: typer.Context, run_id: Annotated[str, typer.Argument(help="The run; cohortsync runs lists them.")],
+         as_json: AsJson = False) -> None:
+    """Plan to take a run back: who was put on the segment comes off, and the other way round. Writes nothing."""
+    workspace = opened(ctx)
+    with services(workspace), console.progress() as step:
+        made = workspace.undo(run_id, step)
+    if as_json:
+        console.print_json(summary(made) | {"undoes": made.undoes, "lasting": made.warnings})
+    else:
+        show_plan(made)
+        console.note(f"To do this: cohortsync apply {made.run_id}")
 
 
 def end(receipt: dict[str, Any], as_json: bool) -> None:
