@@ -6,6 +6,7 @@ refusals. Many small transactions from several processes; addresses only as hash
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -335,6 +336,25 @@ def rejects(home: Path, account_id: str, audience_id: str) -> dict[str, str]:
     rows = _all(home, "select member_hash, reason from rejects where account_id = ? and audience_id = ? "
                       "and expires_at > ?", (account_id, audience_id, now()))
     return {row["member_hash"]: row["reason"] for row in rows}
+
+
+def record_forgotten(home: Path, keys: Iterable[str]) -> None:
+    """Note people who are never to be exported again, by the hash of their address and by their ids; salted."""
+    with state(home) as con, transaction(con):
+        salt = con.execute("select salt from workspace").fetchone()["salt"]
+        con.executemany("insert or ignore into forgotten values (?, ?)", [(_salted(salt, key), now()) for key in keys])
+
+
+def forgotten_among(home: Path, keys: Iterable[str]) -> set[str]:
+    """Which of these keys (``member_hash`` of an address, or an id) are those of people who were forgotten here."""
+    with state(home) as con:
+        stored = {row["person_hash"] for row in con.execute("select person_hash from forgotten")}
+        salt = con.execute("select salt from workspace").fetchone()["salt"]
+    return {key for key in keys if _salted(salt, key) in stored} if stored else set()
+
+
+def _salted(salt: str, key: str) -> str:
+    return hashlib.sha256(f"{salt}|{key}".encode()).hexdigest()
 
 
 def name_cohort(home: Path, project_id: str, cohort_id: str, name: str) -> str:

@@ -70,11 +70,11 @@ class Survey:
         target = self._target(project, first.cohort, first.target.audience_id, Terms())
         receipt = (ledger.run(self.home, run_id) or {"receipt": {}})["receipt"]
         if target.segment_id is None or receipt.get("segment_id") != target.segment_id:
-            raise BadInput(f"The segment that run {run_id} wrote to is not the cohort's any more; nothing can be undone.")
+            raise BadInput(f"The segment that run {run_id} wrote to is not the cohort's any more: nothing to undo.")
         members, on_segment, _ = self._standing(target, done["member_hash"], Terms())
         people = undo.undo_people(done, members, on_segment, self._moved_since(first, run_id),
                                   self._consent(project, done["canonical_id"], first.terms),
-                                  self._forgotten(done["member_hash"]))
+                                  self._forgotten(done))
         settings, size = self.client.settings, int(people["word"].isin(["add_existing", "refuse"]).sum())
         return Plan(first.project_id, first.cohort, size, target, self.connection["new_contacts"], people, {},
                     tuple(undo.lasting(done, people)), None, receipts.new_run_id(), Terms(), False,
@@ -98,8 +98,11 @@ class Survey:
             values = audience.values(con, project, users.dropna().tolist(), [terms.consent_property])
         return fields.consents(users.map(values[terms.consent_property]))
 
-    def _forgotten(self, hashes: pd.Series) -> set[str]:
-        return set()
+    def _forgotten(self, people: pd.DataFrame) -> set[str]:
+        """Hashes of those among these people who were forgotten here, by their address or their id."""
+        keys = pd.concat([people["member_hash"], people["canonical_id"]]).dropna()
+        found = ledger.forgotten_among(self.home, keys)
+        return set(people.loc[people[["member_hash", "canonical_id"]].isin(found).any(axis="columns"), "member_hash"])
 
     def _target(self, project: dict[str, Any], cohort: str, audience_id: str, terms: Terms) -> Target:
         return segment.find(self.home, self.connection, self.client, project, cohort, audience_id, terms.adopt)
@@ -109,7 +112,7 @@ class Survey:
         people = people.assign(member_hash=people["address"].map(emails.member_hash, na_action="ignore").astype("str"))
         members, on_segment, last = self._standing(target, people["member_hash"], terms)
         rejects = ledger.rejects(self.home, target.account_id, target.audience_id)
-        found = plan_people(people, members, on_segment, rejects, last, self._forgotten(people["member_hash"]),
+        found = plan_people(people, members, on_segment, rejects, last, self._forgotten(people),
                             terms.keep_hand_edits)
         if terms.update_fields:
             ours = found["word"].isin(["keep", "add_existing"]) & found["canonical_id"].notna()

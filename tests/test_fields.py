@@ -11,7 +11,7 @@ import pytest
 from test_sync import Side
 
 import cohortsync as cs
-from cohortsync import fields
+from cohortsync import fields, ledger
 from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.errors import BadInput
@@ -135,3 +135,17 @@ def test_who_does_not_consent_is_refused_and_comes_off_the_segment(
 def test_no_property_that_is_missing_is_a_consent() -> None:
     texts = pd.Series(["true", '"true"', '"Yes"', "1", "false", "0", None, '"no"', '"maybe"'])
     assert fields.consents(texts).tolist() == [True] * 4 + [False] * 5
+
+
+def test_who_was_forgotten_here_is_refused_and_comes_off_the_segment(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    load_two(connected, tmp_path)
+    connected.sync("two", side.audience_id)
+    ledger.record_forgotten(connected.home, [member_hash(ANN), "some other id"])
+    receipt = connected.sync("two", side.audience_id)
+    assert (receipt["kept"], receipt["refused"], receipt["refusals"]) == (1, 1, {"forgotten_here": 1})
+    assert side.on_segment("mixpanel_two") == {member_hash(BOB)}
+    ledger.record_forgotten(connected.home, ["b"])
+    assert connected.sync("two", side.audience_id, force=True)["refusals"] == {"forgotten_here": 2}
+    stored = (connected.home / "state.sqlite").read_bytes()
+    assert member_hash(ANN).encode() not in stored
