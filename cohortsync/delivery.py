@@ -102,7 +102,7 @@ class Delivery:
             return []
         back = new["member_hash"].isin(mirror.archived_since(self.home, self.client, plan.target.audience_id))
         self.refused |= dict.fromkeys(new.loc[back, "member_hash"], "archived")
-        new = new[~back]
+        new = new[~back][[name for name in map(str, new) if name == "address" or name.startswith(fields.COLUMN)]]
         self.tagging = plan.target.unique
         parts = [new.iloc[start:start + CHUNK] for start in range(0, len(new), CHUNK)]
         late = [self._subscribe_chunk(plan, part) for part in parts[:1]]

@@ -177,10 +177,15 @@ def sent(value: Any) -> Any:
 def contacts(people: pd.DataFrame) -> list[dict[str, Any]]:
     """``address`` and ``merge_fields`` of each person, as Mailchimp takes them."""
     tags = [name.removeprefix(COLUMN) for name in people.columns if name.startswith(COLUMN)]
-    columns = [people[COLUMN + tag].tolist() for tag in tags]
-    return [{"address": address, "merge_fields": {tag: sent(value) for tag, value in zip(tags, values, strict=True)
+    columns = [_sent(people[COLUMN + tag]) for tag in tags]
+    return [{"address": address, "merge_fields": {tag: value for tag, value in zip(tags, values, strict=True)
                                                   if value is not None and value == value}}
             for address, *values in zip(people["address"].tolist(), *columns, strict=True)]
+
+
+def _sent(column: pd.Series) -> list[Any]:
+    values: list[Any] = column.tolist()
+    return values if isinstance(column.dtype, pd.StringDtype) else [sent(value) for value in values]
 
 
 def differing(people: pd.DataFrame, members: pd.DataFrame) -> pd.Series:

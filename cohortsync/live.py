@@ -307,7 +307,7 @@ def check(home: Path, audience_id: str, mailbox: str, progress: Progress = silen
     if not emails.is_valid(mailbox):
         raise BadInput(f"{emails.mask(mailbox)} is no address; name a mailbox of yours with --mailbox.")
     # What a sync never does to people is done here, so it goes by a name of its own.
-    with connected(home, app="cohortsync-check") as (connection, client), lease.hold(connection):
+    with connected(home, app="cohortsync-check") as (connection, client), lease.hold(connection, client.settings):
         if (held := mailchimp.count_members(client, audience_id)) > MOST_CONTACTS:
             raise BadInput(f"The audience holds {held:,} contacts. Use one made for this, with no more than "
                            f"{MOST_CONTACTS}: contacts are added to it, unsubscribed and archived.")

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import pandas as pd
 import requests
+from pydantic_core import to_json
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -28,6 +29,7 @@ from cohortsync.errors import ApiFinal, ApiTransient, BadInput, CohortsyncError,
 CHUNK = 500
 PAGE = 1000
 WRITING_ROLES = ("owner", "admin", "manager")
+JSON = {"Content-Type": "application/json"}
 MEMBER_FIELDS = "members.id,members.email_address,members.status,members.tags,members.last_changed,total_items"
 
 
@@ -106,7 +108,8 @@ class Client:
         noting()
         try:
             answer = self.http.request(
-                request.method, self.url + request.path, params=dict(request.params), json=request.body,
+                request.method, self.url + request.path, params=dict(request.params),
+                data=None if request.body is None else to_json(request.body), headers=JSON,
                 timeout=(10, self.settings.timeout_seconds), allow_redirects=False)
         except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
             raise ApiTransient(f"Mailchimp could not be reached ({type(error).__name__}). Try again later.") from None
@@ -299,8 +302,9 @@ def build_batch_subscribe(audience_id: str, people: Iterable[Mapping[str, Any]],
     ``people``: ``address`` and ``merge_fields``; ``status`` applies to new contacts alone, ``tag`` names the
     segment they go on. Source: …/marketing/api/lists/batch-subscribe-or-unsubscribe/
     """
-    members = [{"email_address": person["address"], "status_if_new": status, "merge_fields": person["merge_fields"]}
-               | ({"tags": [tag]} if tag else {}) for person in people]
+    tagged = {"tags": [tag]} if tag else {}
+    members = [{"email_address": person["address"], "status_if_new": status, "merge_fields": person["merge_fields"],
+                **tagged} for person in people]
     return Request("POST", audience_path(audience_id),
                    {"skip_merge_validation": "true", "skip_duplicate_check": "true"},
                    {"members": members, "update_existing": False})

@@ -7,13 +7,15 @@ segment already), ``refuse`` (must not be added; the reason says why), ``remove`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cohortsync import emails
 from cohortsync.errors import UnsafePlan
@@ -259,7 +261,7 @@ def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame,
     if "member_hash" not in wanted:
         wanted["member_hash"] = wanted["address"].map(emails.member_hash).astype("str")
     wanted["status"] = wanted["member_hash"].map(status)
-    wanted["in_segment"] = wanted["member_hash"].isin(on_segment["member_hash"])
+    wanted["in_segment"] = among(wanted["member_hash"], on_segment["member_hash"])
     wanted["edit"] = wanted["member_hash"].map(left.set_index("member_hash")["edit"])
     wanted["was_exported"] = wanted["edit"].isin(["", "unproven"])
     return wanted.reset_index(drop=True)
@@ -276,24 +278,30 @@ def _words(wanted: pd.DataFrame, rejects: Mapping[str, str], forgotten: Set[str]
     named = refusal.where(refusal.isin(TOLD_APART), "rejected_before")
     consent = wanted["consent"].fillna(False).astype(bool) if "consent" in wanted else pd.Series(True, index=key.index)
     unlike = there.map({True: "remove", False: "refuse"})
-    rules = [(key.isin(forgotten), unlike, "forgotten_here"), (~consent, unlike, "no_consent"),
+    rules = [(among(key, forgotten), unlike, "forgotten_here"), (~consent, unlike, "no_consent"),
              (barred, "refuse", wanted["status"]), (new & ~there & refusal.notna(), "refuse", named),
              (put_on, "keep", "added_by_hand"), (there, "keep", ""),
              (taken_off & keep_hand_edits, "refuse", "removed_by_hand"),
              (taken_off, "add_existing", "removed_by_hand"), (new, "add_new", "")]
     holds = [rule[0].to_numpy(dtype=bool) for rule in rules]
-    return (np.select(holds, [_column(rule[1], len(wanted)) for rule in rules], "add_existing"),
-            np.select(holds, [_column(rule[2], len(wanted)) for rule in rules], ""))
+    return (np.select(holds, [_column(rule[1]) for rule in rules], "add_existing"),
+            np.select(holds, [_column(rule[2]) for rule in rules], ""))
 
 
-def _column(value: Any, rows: int) -> np.ndarray:
-    return value.to_numpy(dtype=object) if isinstance(value, pd.Series) else np.full(rows, value, dtype=object)
+def _column(value: Any) -> np.ndarray:
+    return value.to_numpy(dtype=object) if isinstance(value, pd.Series) else np.array(value, dtype=object)
+
+
+def among(keys: pd.Series, others: Iterable[str]) -> pd.Series:
+    """Which of these texts are among the others; pandas' own ``isin`` takes ten times as long for text."""
+    found = pc.is_in(pa.array(keys, pa.string()), pa.array(others, pa.string()), skip_nulls=True)
+    return pd.Series(found.to_numpy(zero_copy_only=False), index=keys.index)
 
 
 def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame,
             exported_before: bool, keep_hand_edits: bool) -> pd.DataFrame:
     """Who is on the segment and is no exportable user of the cohort."""
-    gone = on_segment.loc[~on_segment["member_hash"].isin(wanted["member_hash"]), ["member_hash", "address"]]
+    gone = on_segment.loc[~among(on_segment["member_hash"], wanted["member_hash"]), ["member_hash", "address"]]
     gone = gone.merge(left[["member_hash", "canonical_id", "edit"]], on="member_hash", how="left")
     by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before
     return gone.assign(
@@ -304,13 +312,13 @@ def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, l
 
 def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """One line for someone whose address changed: the old one, on the segment, beside the new one."""
-    old = others[(others["word"] == "remove") & others["canonical_id"].isin(wanted["canonical_id"])]
+    old = others[(others["word"] == "remove") & among(others["canonical_id"], wanted["canonical_id"])]
     old = old.drop_duplicates("canonical_id").set_index("canonical_id")
     wanted["old_hash"] = wanted["canonical_id"].map(old["member_hash"])
     wanted["old_address"] = wanted["canonical_id"].map(old["address"])
     changed = wanted["old_hash"].notna() & (wanted["reason"] == "")
     wanted.loc[changed, "reason"] = "address_changed"
-    rest = others[~others["member_hash"].isin(old["member_hash"])].assign(old_hash=None, old_address=None)
+    rest = others[~among(others["member_hash"], old["member_hash"])].assign(old_hash=None, old_address=None)
     frame = pd.concat([wanted, rest], ignore_index=True)
     kept = [name for name in wanted.columns if name not in UNKEPT]
     return frame[_ordered(kept)].astype(dict.fromkeys(["word", "reason", "canonical_id"], "str"))
@@ -379,7 +387,7 @@ def within(first: Plan, again: Plan) -> Plan:
     staying = first.people.loc[first.people["word"].isin([*ADDING, "keep"]), "member_hash"]
     new = first.people.loc[first.people["word"] == "add_new", "member_hash"]
     off = [key for key, move in moves(first) if move == "remove"]
-    wrong = ((people["word"] == "add_existing") & ~people["member_hash"].isin(staying)) | (
-        (people["word"] == "add_new") & ~people["member_hash"].isin(new)) | (
-        (people["word"] == "remove") & ~people["member_hash"].isin(off))
+    key, word = people["member_hash"], people["word"]
+    wrong = ((word == "add_existing") & ~among(key, staying)) | ((word == "add_new") & ~among(key, new)) | (
+        (word == "remove") & ~among(key, off))
     return replace(again, people=people[~wrong], run_id=first.run_id)

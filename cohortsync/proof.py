@@ -10,7 +10,7 @@ import pandas as pd
 
 from cohortsync import mailchimp, mirror
 from cohortsync.mailchimp import Client
-from cohortsync.plan import ADDING, EXPORT_COLUMNS, NOT_MAILABLE, OWN_RULES, Plan, Target
+from cohortsync.plan import ADDING, EXPORT_COLUMNS, NOT_MAILABLE, OWN_RULES, Plan, Target, among
 
 OUTCOMES = ("added", "kept", "removed", "refused", "left", "unproven")
 
@@ -22,7 +22,7 @@ def fetch_back(client: Client, plan: Plan, target: Target) -> pd.DataFrame:
     if plan.new_contacts != "pending" and not (plan.people["status"] == "pending").any():
         return listed
     waiting = mirror.carrying(mailchimp.fetch_members(client, target.audience_id, "pending"), target.segment_id)
-    return pd.concat([listed, waiting[~waiting["member_hash"].isin(listed["member_hash"])]], ignore_index=True)
+    return pd.concat([listed, waiting[~among(waiting["member_hash"], listed["member_hash"])]], ignore_index=True)
 
 
 def outcomes(planned: pd.DataFrame, on_segment: pd.DataFrame, refused: Mapping[str, str]) -> pd.DataFrame:
@@ -32,9 +32,9 @@ def outcomes(planned: pd.DataFrame, on_segment: pd.DataFrame, refused: Mapping[s
     """
     people, word = planned.copy(), planned["word"]
     after = on_segment.drop_duplicates("member_hash").set_index("member_hash")["status"]
-    there = people["member_hash"].isin(after.index)
-    moved = ~people["old_hash"].isin(after.index)
-    barred = people["member_hash"].isin(list(refused)) & ~there & moved
+    there = among(people["member_hash"], after.index)
+    moved = ~among(people["old_hash"], after.index)
+    barred = among(people["member_hash"], refused) & ~there & moved
     own_rule = (word == "remove") & people["reason"].isin(OWN_RULES) & ~there
     holds = [barred | (word == "refuse") & moved | own_rule, word.isin(ADDING) & there & moved,
              (word == "keep") & there & moved, (word == "remove") & ~there, word == "leave"]
@@ -67,7 +67,7 @@ def count(plan: Plan, outcome: pd.DataFrame, on_segment: pd.DataFrame) -> dict[s
             "awaiting_confirmation": int((outcome["reason"] == "awaiting_confirmation").sum()),
             "exportable": plan.size - sum(plan.excluded.values()), "in_segment": len(on_segment),
             "mailable": int((on_segment["status"] == "subscribed").sum()),
-            "others_on_segment": int((~on_segment["member_hash"].isin(expected)).sum())}
+            "others_on_segment": int((~among(on_segment["member_hash"], expected)).sum())}
 
 
 def table(plan_excluded: Mapping[str, int], outcome: pd.DataFrame) -> pd.DataFrame:
@@ -83,14 +83,14 @@ def left_behind(outcome: pd.DataFrame, on_segment: pd.DataFrame, last: pd.DataFr
     ``edit``: "" for people put there by a sync, ``added_by_hand`` and ``removed_by_hand`` for edits that were kept.
     ``last``: what was known before; of those whom the run had nothing to do with, who is still there stays known.
     """
-    there = outcome["member_hash"].isin(on_segment["member_hash"])
+    there = among(outcome["member_hash"], on_segment["member_hash"])
     taken_off = (outcome["reason"] == "removed_by_hand") & (outcome["outcome"] == "refused")
     put_on = (outcome["reason"] == "added_by_hand") & (outcome["word"] == "leave")
     edit = np.where(taken_off, "removed_by_hand", np.where(put_on, "added_by_hand", ""))
     known = outcome.assign(edit=edit).loc[there | taken_off, EXPORT_COLUMNS]
     if last is None:
         return known
-    others = last["member_hash"].isin(on_segment["member_hash"]) & ~last["member_hash"].isin(outcome["member_hash"])
+    others = among(last["member_hash"], on_segment["member_hash"]) & ~among(last["member_hash"], outcome["member_hash"])
     return pd.concat([known, last[others]], ignore_index=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import config, ledger
+from cohortsync import config, ledger, proof
 from cohortsync.errors import BadInput
 from cohortsync.plan import Plan, Target, Terms, shown
 
@@ -75,6 +75,12 @@ def proven_outcome(home: Path, run_id: str) -> pd.DataFrame:
     return found
 
 
+def proof_table(home: Path, run_id: str) -> pd.DataFrame:
+    """One row per outcome and reason of a run, ``outcome, reason, people``; those of the cohort add up to its size."""
+    excluded = load_plan(home, run_id).excluded
+    return proof.table(excluded, proven_outcome(home, run_id))
+
+
 def shown_outcome(home: Path, run_id: str) -> pd.DataFrame:
     """As ``outcome``, addresses masked."""
     return shown(outcome(home, run_id))
@@ -91,7 +97,20 @@ def record(home: Path, plan: Plan, receipt: dict[str, Any]) -> dict[str, Any]:
     if status != "applying":
         place = config.private_folder(folder(home, plan.run_id))
         config.write_private(place / "receipt.json", json.dumps(receipt, indent=2))
+        config.write_private(place / "proof.html", _picture(home, receipt))
     return receipt
+
+
+def _picture(home: Path, receipt: dict[str, Any]) -> str:
+    """What became of everyone, as a page that needs no network; all runs share one copy of what draws it."""
+    from plotly.offline import get_plotlyjs  # slow to import, and not needed to look at anything
+
+    from cohortsync import charts
+
+    drawing = home / "runs" / "plotly.min.js"
+    if not drawing.exists():
+        config.write_private(drawing, get_plotlyjs())
+    return str(charts.proof(receipt).to_html(include_plotlyjs="../plotly.min.js", full_html=True))
 
 
 def planned(plan: Plan, status: str = "planned", **more: Any) -> dict[str, Any]:

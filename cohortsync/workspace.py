@@ -625,6 +625,10 @@ class Workspace:
                 return {**row["receipt"], "started_at": row["started_at"], "finished_at": row["finished_at"]}
         raise StoreError(f"There is no run {run_id!r} here. List them: cohortsync runs")
 
+    def proof(self, run_id: str) -> pd.DataFrame:
+        """Everyone of a run in a few rows: ``outcome, reason, people``; those of the cohort add up to its size."""
+        return receipts.proof_table(self.home, run_id)
+
     def outcome(self, run_id: str) -> pd.DataFrame:
         """What became of each person in a run; addresses masked."""
         return sync.outcome(self.home, run_id)

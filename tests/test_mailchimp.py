@@ -125,7 +125,8 @@ def test_what_we_send_and_read_fits_the_published_contract(checked_client: mc.Cl
     mc.fetch_account(client)
     audience_id = mc.fetch_audiences(client)[0]["audience_id"]
     mc.fetch_audience_name(client, audience_id)
-    tags = mc.fetch_merge_tags(client, audience_id)
+    client.send(mc.build_merge_field(audience_id, "CITY", "text"))
+    tags = {row["tag"] for row in mc.fetch_merge_fields(client, audience_id)}
     segment = client.send(mc.build_segment(audience_id, "mixpanel_contract"))
     people = [{"address": f"contract{n}@harbor.example", "merge_fields": {"FNAME": "Ann"} if "FNAME" in tags else {}}
               for n in range(3)]
@@ -134,7 +135,9 @@ def test_what_we_send_and_read_fits_the_published_contract(checked_client: mc.Cl
     assert len(added.created) == 3
     client.send(mc.build_segment_update(audience_id, segment["id"], [people[0]["address"]], [people[1]["address"]]))
     assert len(mc.fetch_segment_members(client, audience_id, segment["id"])) == 2
-    assert len(mc.fetch_members(client, audience_id)) > 600
+    client.send(mc.build_fields_update(audience_id, added.created[0]["id"], {"CITY": "Berlin"}))
+    assert len(mc.fetch_members(client, audience_id, merge_fields=True)) > 600
+    assert mc.count_members(client, audience_id) > len(mc.fetch_members(client, audience_id, since="2030-01-01")) == 0
     assert set(mc.fetch_members(client, audience_id, "archived")["status"]) == {"archived"}
     with pytest.raises(ApiFinal) as nobody:
         client.send(mc.build_segment_update(audience_id, segment["id"], ["nobody@harbor.example"], []))
