@@ -10,10 +10,11 @@ import binascii
 import sqlite3
 from typing import Any
 
-from .refusals import Refusal, forbidden, refused
+from .refusals import refused, refused_by_app, refused_import
 from .state import setting
 
 SECRET = "rehearsal-secret"
+TOKEN = "rehearsal-token"
 ROLES = ("owner", "admin", "analyst", "consumer")
 MANAGERS = ("owner", "admin")
 
@@ -28,13 +29,26 @@ def name_of(who: str) -> str:
     return f"{who}.0a1b2c.mp-service-account"
 
 
-def the_account(db: sqlite3.Connection, authorization: str, path: str) -> sqlite3.Row:
-    """Who asks, by Basic authentication. Raises Refusal 401."""
+def find_account(db: sqlite3.Connection, authorization: str) -> sqlite3.Row | None:
+    """Who asks, by Basic authentication; None for nobody known."""
     username, _, secret = credentials(authorization).partition(":")
-    row = db.execute("select * from accounts where username = ? and secret = ?", (username, secret)).fetchone()
-    if row is None:
-        raise refused(401, path, "Invalid service account credentials")
+    query = "select * from accounts where username = ? and secret = ?"
+    row: sqlite3.Row | None = db.execute(query, (username, secret)).fetchone()
     return row
+
+
+def of_a_query(db: sqlite3.Connection, authorization: str, path: str) -> sqlite3.Row:
+    """Who asks the query and export APIs. Raises Refusal 401."""
+    if account := find_account(db, authorization):
+        return account
+    raise refused(401, path, "Invalid service account credentials")
+
+
+def of_the_app(db: sqlite3.Connection, authorization: str) -> sqlite3.Row:
+    """Who asks the app API. Raises Refusal 401."""
+    if account := find_account(db, authorization):
+        return account
+    raise refused_by_app(401, "Invalid service account credentials")
 
 
 def credentials(authorization: str) -> str:
@@ -65,7 +79,7 @@ def check_project(db: sqlite3.Connection, given: str, path: str) -> None:
 def me(db: sqlite3.Connection, account: sqlite3.Row) -> dict[str, Any]:
     """GET /api/app/me: its answer is not documented; this is the shape that was seen."""
     if not account["sees_me"]:
-        raise forbidden("You do not have permission to perform this action.")
+        raise refused_by_app(403, "You do not have permission to perform this action.")
     project = db.execute("select * from project").fetchone()
     role: Any = {"id": ROLES.index(account["role"]) + 1, "name": account["role"]} if account["role"] in ROLES else {
         "id": 99, "name": account["role"]}
@@ -97,7 +111,7 @@ def me(db: sqlite3.Connection, account: sqlite3.Row) -> dict[str, Any]:
 def service_accounts(db: sqlite3.Connection, account: sqlite3.Row) -> list[dict[str, Any]]:
     """Every account of the project, for those who may manage them. Raises Refusal 403."""
     if account["role"] not in MANAGERS:
-        raise forbidden("You do not have permission to manage service accounts.")
+        raise refused_by_app(403, "You do not have permission to manage service accounts.")
     rows = db.execute("select rowid, * from accounts order by rowid").fetchall()
     return [service_account(row) for row in rows]
 
@@ -119,8 +133,13 @@ def service_account(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def check_importer(account: sqlite3.Row) -> None:
-    """Only owners and admins may import."""
+def check_importer(db: sqlite3.Connection, authorization: str, project_id: str) -> None:
+    """The project's token may import, and its owners and admins. Raises Refusal 401 and 403."""
+    if by_token(db, authorization):
+        return
+    account = find_account(db, authorization)
+    if account is None:
+        raise refused_import(401, "Invalid credentials", "Unauthorized")
     if account["role"] not in MANAGERS:
-        raise Refusal(403, {"code": 403, "error": "the service account needs the role of an owner or admin",
-                            "status": "Forbidden"})  # fmt: skip
+        raise refused_import(403, "the service account needs the role of an owner or admin", "Forbidden")
+    check_project(db, project_id, "/import")

@@ -82,7 +82,7 @@ class Mixpanel:
         return Call(path, request.headers.get("authorization", ""), asked, raw, dict(request.headers), project_id)
 
     def let_in(self, db: sqlite3.Connection, call: Call) -> sqlite3.Row:
-        account = accounts.the_account(db, call.authorization, call.path)
+        account = accounts.of_a_query(db, call.authorization, call.path)
         accounts.check_project(db, call.project_id, call.path)
         if setting(db, "402") == "1":
             raise Refusal(402, {"request": call.path, "error": "Payment required"})
@@ -187,7 +187,13 @@ def _body_parameters(raw: bytes, content_type: str) -> Json:
 
 
 def get_me(db: sqlite3.Connection, call: Call) -> Json:
-    return {"status": "ok", "results": accounts.me(db, accounts.the_account(db, call.authorization, call.path))}
+    return {"status": "ok", "results": accounts.me(db, accounts.of_the_app(db, call.authorization))}
+
+
+def get_accounts(db: sqlite3.Connection, call: Call) -> Json:
+    account = accounts.of_the_app(db, call.authorization)
+    accounts.check_project(db, call.project_id, call.path)
+    return {"status": "ok", "results": accounts.service_accounts(db, account)}
 
 
 def get_cohorts(db: sqlite3.Connection, call: Call) -> Any:
@@ -202,11 +208,10 @@ def get_engage(db: sqlite3.Connection, call: Call) -> str:
 def post_import(db: sqlite3.Connection, call: Call) -> Json:
     if "data" in call.asked:  # as the vendor's own library for Python sends it
         return post_track(db, call)
-    if not accounts.by_token(db, call.authorization):
-        accounts.check_importer(accounts.the_account(db, call.authorization, call.path))
-        accounts.check_project(db, call.project_id, call.path)
+    accounts.check_importer(db, call.authorization, call.project_id)
     events = ingestion.body_events(ingestion.unzipped(call.raw, call.headers.get("content-encoding", "")))
-    return {"code": 200, "num_records_imported": ingestion.import_events(db, events), "status": "OK"}
+    imported = ingestion.import_events(db, events, strict=str(call.asked.get("strict", "1")) != "0")
+    return {"code": 200, "num_records_imported": imported, "status": "OK"}
 
 
 def post_track(db: sqlite3.Connection, call: Call) -> Json:
@@ -254,9 +259,6 @@ def build_app(state: State) -> ASGIApp:
     """The service as an ASGI application."""
     service = Mixpanel(state, Inside())
 
-    def list_accounts(db: sqlite3.Connection, call: Call) -> Json:
-        return {"status": "ok", "results": accounts.service_accounts(db, service.let_in(db, call))}
-
     def answers(handler: Handler) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             return await service.answer(handler, request)
@@ -288,7 +290,7 @@ def build_app(state: State) -> ASGIApp:
         Route("/", page),
         Route("/api/app/me", answers(get_me)),
         Route("/api/app/me/", answers(get_me)),
-        Route("/api/app/projects/{project_id}/service-accounts", answers(list_accounts)),
+        Route("/api/app/projects/{project_id}/service-accounts", answers(get_accounts)),
         *[Route(f"/api/{version}/cohorts/list{slash}", queries(get_cohorts), methods=both)
           for version in ("query", "2.0") for slash in ("", "/")],
         *[Route(f"/api/{version}/engage{slash}", queries(get_engage), methods=both)

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from .refusals import Refusal
-from .state import now_s
+from .refusals import Refusal, refused_import
+from .state import now_s, setting
 
 MOST_EVENTS, MOST_UPDATES = 2000, 2000
 MOST_BYTES = 10 * 1024 * 1024
@@ -37,13 +37,12 @@ def unzipped(raw: bytes, encoding: str) -> bytes:
     except (OSError, EOFError):
         raise bad_request("the body is not gzip") from None
     if len(raw) > MOST_BYTES:
-        raise Refusal(413, {"code": 413, "error": f"request exceeds max limit of {MOST_BYTES} bytes",
-                            "status": "Request Entity Too Large"})  # fmt: skip
+        raise refused_import(413, f"request exceeds max limit of {MOST_BYTES} bytes", "Request Entity Too Large")
     return raw
 
 
 def bad_request(error: str, **more: Any) -> Refusal:
-    return Refusal(400, {"code": 400, "error": error, "status": "Bad Request", **more})
+    return refused_import(400, error, "Bad Request", **more)
 
 
 def form_data(text: str) -> list[Any]:
@@ -67,8 +66,7 @@ def body_events(raw: bytes) -> list[Any]:
     if not isinstance(found, list):
         raise bad_request("the body must be a list of events")
     if len(found) > MOST_EVENTS:
-        raise Refusal(413, {"code": 413, "error": f"request exceeds max limit of {MOST_EVENTS} events",
-                            "status": "Request Entity Too Large"})  # fmt: skip
+        raise refused_import(413, f"request exceeds max limit of {MOST_EVENTS} events", "Request Entity Too Large")
     return found
 
 
@@ -83,7 +81,8 @@ def import_events(db: sqlite3.Connection, events: list[Any], strict: bool = True
     judged = [(number, each, fault_of(each)) for number, each in enumerate(events)]
     good = [each for _, each, fault in judged if fault is None]
     keep_events(db, good, imported=True)
-    failed = [failed_record(number, each, *fault) for number, each, fault in judged if fault]
+    name = setting(db, "insert_id_key", "$insert_id")
+    failed = [failed_record(number, each, name, *fault) for number, each, fault in judged if fault]
     if failed and strict:
         db.commit()  # the valid ones stay, though the answer is a refusal
         db.execute("begin immediate")
@@ -92,10 +91,11 @@ def import_events(db: sqlite3.Connection, events: list[Any], strict: bool = True
     return len(good)
 
 
-def failed_record(number: int, event: Any, field: str, message: str) -> dict[str, Any]:
-    insert_id = event["properties"].get("$insert_id", "") if isinstance(event, dict) and isinstance(
-        event.get("properties"), dict) else ""  # fmt: skip
-    return {"index": number, "insert_id": insert_id, "$insert_id": insert_id, "field": field, "message": message}
+def failed_record(number: int, event: Any, name: str, field: str, message: str) -> dict[str, Any]:
+    """What is wrong with one event; the key of its `$insert_id` differs between Mixpanel's pages."""
+    properties = event.get("properties") if isinstance(event, dict) else None
+    insert_id = properties.get("$insert_id", "") if isinstance(properties, dict) else ""
+    return {"index": number, name: insert_id, "field": field, "message": message}
 
 
 def fault_of(event: Any) -> tuple[str, str] | None:

@@ -18,6 +18,11 @@ def refused(status: int, path: str, error: str, headers: dict[str, str] | None =
     return Refusal(status, {"request": path, "error": error}, headers)
 
 
-def forbidden(error: str) -> Refusal:
+def refused_by_app(status: int, error: str) -> Refusal:
     """As the app API says no."""
-    return Refusal(403, {"error": error, "status": "error"})
+    return Refusal(status, {"error": error, "status": "error"})
+
+
+def refused_import(status: int, error: str, word: str, **more: Any) -> Refusal:
+    """As the ingestion API says no."""
+    return Refusal(status, {"code": status, "error": error, "status": word, **more})

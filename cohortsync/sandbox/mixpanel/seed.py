@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .accounts import seed_accounts
+from .accounts import TOKEN, seed_accounts
 from .ingestion import event_row, insert_rows
 
 BATCH = 20_000
@@ -35,7 +34,7 @@ def seed_state(db: sqlite3.Connection, seed: Path) -> None:
         now = datetime.fromisoformat(given["now"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{seed} is not the seed of a project: {error!r}") from None
-    db.execute("insert into project values (?, ?, ?, ?, ?, 'mixpanel.com', ?)", (*project, secrets.token_hex(16)))
+    db.execute("insert into project values (?, ?, ?, ?, ?, 'mixpanel.com', ?)", (*project, TOKEN))
     db.execute("insert into clock values (?, null)", (now.timestamp() - time.time(),))
     seed_accounts(db)
     seed_events(db, [seed.parent / name for name in given.get("events", ())])
