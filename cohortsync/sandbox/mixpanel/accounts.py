@@ -120,10 +120,9 @@ def service_account(row: sqlite3.Row) -> dict[str, Any]:
     return {
         "id": row["rowid"],
         "username": row["username"],
-        "last_used": None,
-        "expires": None,
+        "last_used": "2026-11-20T09:00:00Z",
         "creator": 1,
-        "created": "2026-01-05T09:00:00",
+        "created": "2026-01-05T09:00:00Z",
         "user": row["rowid"],
         "hasSensitiveAccess": False,
         "role": row["role"],

@@ -107,7 +107,8 @@ class Mixpanel:
             with self.state.transaction() as db:
                 return handler(db, call)
 
-        return JSONResponse(await run_in_threadpool(work))
+        found = await run_in_threadpool(work)
+        return PlainTextResponse(str(found)) if isinstance(found, int) else JSONResponse(found)
 
     async def query(self, handler: Handler, request: Request) -> Response:
         call = await self.call(request)
@@ -205,7 +206,7 @@ def get_engage(db: sqlite3.Connection, call: Call) -> str:
     return engage.page_of_profiles(db, call.asked)
 
 
-def post_import(db: sqlite3.Connection, call: Call) -> Json:
+def post_import(db: sqlite3.Connection, call: Call) -> Any:
     if "data" in call.asked:  # as the vendor's own library for Python sends it
         return post_track(db, call)
     accounts.check_importer(db, call.authorization, call.project_id)
@@ -214,25 +215,32 @@ def post_import(db: sqlite3.Connection, call: Call) -> Json:
     return {"code": 200, "num_records_imported": imported, "status": "OK"}
 
 
-def post_track(db: sqlite3.Connection, call: Call) -> Json:
-    events = ingestion.form_data(str(call.asked.get("data", "")))
-    ingestion.keep_events(db, [each for each in events if isinstance(each, dict) and "properties" in each],
-                          imported=call.path.startswith("/import"))  # fmt: skip
-    return {"status": 1, "error": None}
+def post_track(db: sqlite3.Connection, call: Call) -> Any:
+    def keep() -> None:
+        events = ingestion.form_data(str(call.asked.get("data", "")))
+        ingestion.keep_events(db, [each for each in events if isinstance(each, dict) and "properties" in each],
+                              imported=call.path.startswith("/import"))  # fmt: skip
+
+    return outcome(call, keep)
 
 
 def post_profiles(db: sqlite3.Connection, call: Call) -> Any:
-    if "data" in call.asked:
-        updates = ingestion.form_data(str(call.asked["data"]))
-    else:
-        try:
-            found = json.loads(call.raw)
-        except ValueError:
-            raise Refusal(200, {"status": 0, "error": "data, missing or empty"}) from None
-        updates = found if isinstance(found, list) else [found]
-    ingestion.update_profiles(db, updates)
-    told = "verbose" in call.asked or "strict" in call.asked or "data" in call.asked
-    return {"status": 1, "error": None} if told else 1
+    def change() -> None:
+        ingestion.update_profiles(db, ingestion.form_data(str(call.asked["data"])) if "data" in call.asked
+                                  else ingestion.body_updates(call.raw))  # fmt: skip
+
+    return outcome(call, change)
+
+
+def outcome(call: Call, work: Callable[[], None]) -> Json | int:
+    """1 when it went well and 0 when not, in both cases answered 200; with the reason to who asks for it."""
+    error = None
+    try:
+        work()
+    except ingestion.Invalid as invalid:
+        error = str(invalid)
+    told = {"status": int(error is None), "error": error}
+    return told if {"verbose", "strict"} & set(call.asked) else int(error is None)
 
 
 def post_settings(db: sqlite3.Connection, call: Call) -> Json:
