@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from cohortsync import mtu
+from cohortsync import mtu, tables
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class MonthToDate:
             return f"{so_far} and may end near {self.projection:,}; too few months came before to say how near."
         return (f"{so_far} and may end near {self.projection:,}. The same projection was off by {self.error:.1%} on "
                 f"average and by {self.worst:.1%} at worst in {self.tests} past month{'s' * (self.tests > 1)}.")
+
+    def _repr_html_(self) -> str:
+        title = f"{self.month} up to {self.through}"
+        return tables.table({}, title, [self.sentence()]) + self.months.to_html(index=False)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the tables."""

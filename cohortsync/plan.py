@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cohortsync import emails
+from cohortsync import emails, tables
 from cohortsync.errors import UnsafePlan
 from cohortsync.mailchimp import CHUNK
 
@@ -217,7 +217,7 @@ class Plan:
                                    "in_segment"]]
 
     def _repr_html_(self) -> str:
-        return pd.Series(self.counts, name=str(self.target)).to_frame().to_html()
+        return tables.table({**self.counts, **self.numbers}, f"{self.cohort} → {self.target}", self.lines)
 
 
 def shown(people: pd.DataFrame) -> pd.DataFrame:

@@ -50,6 +50,7 @@ from cohortsync.mixpanel import Account
 from cohortsync.plan import Plan, Terms
 from cohortsync.pull import PullReport
 from cohortsync.sources import Progress, silent
+from cohortsync.tables import Answer
 from cohortsync.warehouse import Generation
 
 ID_MERGES = ("simplified", "original")
@@ -256,7 +257,7 @@ class Workspace:
     def audience_summary(self, cohort: str) -> dict[str, Any]:
         """``size, exportable, reasons`` of a cohort, and the ID-merge ``warning`` or None."""
         with self.connect() as con:
-            return audience.summary(con, self._project, cohort) | {"as_of": self._as_of_text}
+            return Answer(audience.summary(con, self._project, cohort) | {"as_of": self._as_of_text})
 
     @dated
     def standing(self, cohort: str) -> pd.DataFrame:
@@ -550,14 +551,14 @@ class Workspace:
     def apply(self, plan: Plan | str, force: bool = False, progress: Progress = silent,
               confirm: int | None = None) -> dict[str, Any]:
         """Do what an approved plan says (or the one kept under a run's id) and prove it; answers the receipt."""
-        return sync.apply(self.home, plan, force, progress, confirm)
+        return Answer(sync.apply(self.home, plan, force, progress, confirm))
 
     def sync(self, cohort: str, audience_id: str, *, dry_run: bool = False, force: bool = False,
              confirm: int | None = None, review: Callable[[Plan], None] = lambda _plan: None,
              progress: Progress = silent, **terms: Any) -> dict[str, Any]:
         """Plan, apply and prove in one go; answers the receipt. See ``sync.export``; terms: ``plan.Terms``."""
-        return sync.export(self.home, cohort, audience_id, project_id=self.project_id, terms=Terms(**terms),
-                           dry_run=dry_run, force=force, confirm=confirm, review=review, progress=progress)
+        return Answer(sync.export(self.home, cohort, audience_id, project_id=self.project_id, terms=Terms(**terms),
+                                  dry_run=dry_run, force=force, confirm=confirm, review=review, progress=progress))
 
     def status(self) -> dict[str, Any]:
         """How every sync stands and what it waits for; ``exit_status`` is 0 when all are well. See ``health.look``."""
@@ -622,7 +623,7 @@ class Workspace:
         """What one run left behind: counts and places, no addresses."""
         for row in ledger.runs(self.home):
             if row["run_id"] == run_id:
-                return {**row["receipt"], "started_at": row["started_at"], "finished_at": row["finished_at"]}
+                return Answer(row["receipt"], started_at=row["started_at"], finished_at=row["finished_at"])
         raise StoreError(f"There is no run {run_id!r} here. List them: cohortsync runs")
 
     def proof(self, run_id: str) -> pd.DataFrame:

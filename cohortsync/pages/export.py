@@ -35,7 +35,7 @@ elif planned:
                     workspace.create_sync(cohort, audience)
             planned.clear()
             progress.begin(workspace, apply_name, f"Syncing {cohort}", words)
-        if st.button("Drop this plan", icon=":material/close:"):
+        if st.button("Drop this plan", type="tertiary", icon=":material/close:"):
             planned.clear()
             st.rerun()
     approval.show_people(plan)
