@@ -99,7 +99,7 @@ def fetch_plan(home: Path, project: Mapping[str, Any], client: Client, wanted: W
                                        ledger.mixpanel_cohorts(home, project_id))
     everyone = wanted.profiles and wanted.cohorts is None
     today = _today(client, project)
-    pulled = pulled_at(ledger.pulled_days(home, project_id))
+    pulled = pulled_at(ledger.pulled_days(home, project_id), raw_folder(home, project_id) / "events")
     period = wanted_period(pulled, wanted, today) if wanted.events else None
     late = client.settings.pull_late_days if wanted.late_days is None else wanted.late_days
     days = wanted_days(pulled, period, late) if period else []
@@ -146,9 +146,18 @@ def _today(client: Client, project: Mapping[str, Any]) -> date:
     return client.server_now().astimezone(zone).date()
 
 
-def pulled_at(rows: Sequence[Mapping[str, Any]]) -> dict[date, datetime]:
-    """When each day was last pulled, of rows ``day, pulled_at``."""
-    return {date.fromisoformat(row["day"]): datetime.fromisoformat(row["pulled_at"]) for row in rows}
+def raw_folder(home: Path, project_id: str) -> Path:
+    """Where the raw files of a project are kept."""
+    return home / "raw" / mixpanel.project_number(project_id)
+
+
+def pulled_at(rows: Sequence[Mapping[str, Any]], events: Path) -> dict[date, datetime]:
+    """When each day was last pulled, of rows ``day, path, loaded, pulled_at``; one that got lost unloaded never was.
+
+    ``events``: the folder of their files.
+    """
+    return {date.fromisoformat(row["day"]): datetime.fromisoformat(row["pulled_at"]) for row in rows
+            if row["loaded"] or not row["path"] or (events / row["path"]).exists()}
 
 
 def wanted_period(pulled: Mapping[date, datetime], wanted: Wanted, today: date) -> Span:

@@ -76,7 +76,7 @@ def pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYTHING,
     """
     project = required_project(home, project_id)
     access.required_connection(home, project["project_id"])
-    folder = private_folder(home / "raw" / mixpanel.project_number(project["project_id"]))
+    folder = private_folder(agenda.raw_folder(home, project["project_id"]))
     with _only_one_of_events(folder) if wanted.events else nullcontext():
         connection = access.check(home, project["project_id"])
         client = access.client(home, project["project_id"], settings)
@@ -163,11 +163,15 @@ class _Pull:
             except TooLate:
                 waiting += self._without_last_day(first, last)
             except Interrupted:
-                tries += 1
-                if first == last and tries >= self.client.settings.attempts:
+                tries = tries + 1 if first == last else 0
+                if tries >= self.client.settings.attempts:
                     raise
-                self.client.pause(self.client.settings.backoff_seconds)
+                self._pause(tries)
                 waiting += halves(first, last) if first < last else [(first, last)]
+
+    def _pause(self, tries: int) -> None:
+        settings = self.client.settings
+        self.client.pause(min(settings.backoff_seconds * 2 ** tries, settings.backoff_max_seconds))
 
     def _fetch_span(self, first: date, last: date) -> None:
         """Fetch days in one request; they are kept only once the whole answer was there."""

@@ -261,6 +261,20 @@ def test_days_of_a_pull_that_did_not_complete_come_with_no_other(own: Any, works
         ["completed", 1], ["completed", 1], ["completed", 0], ["failed", 3]]
 
 
+def test_days_whose_files_got_lost_before_they_were_loaded_are_asked_for_again(own: Any, workspace: cs.Workspace
+                                                                              ) -> None:
+    settle(own, query_per_hour=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COHORTSYNC_MIXPANEL_WAIT_SECONDS", "0")
+        with pytest.raises(ApiTransient):
+            workspace.pull(since=SINCE)
+    settle(own, query_per_hour=60)
+    next((workspace.home / "raw" / PROJECT_ID / "events").glob("2026-11-15.*")).unlink()
+    assert asked(workspace, since=SINCE, late_days=0) == [["15", "15"], ["20", "21"]]
+    workspace.pull(since=SINCE)
+    assert len(workspace.sql("from events")) == 700
+
+
 def test_a_plan_without_the_api_is_one_clear_error(own: Any, workspace: cs.Workspace) -> None:
     settle(own, **{"402": 1})
     with pytest.raises(ApiFinal, match="402 Payment required. The project's plan has no access to the API.*load files"):
