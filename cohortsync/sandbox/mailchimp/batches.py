@@ -5,8 +5,10 @@ Source: https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-u
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +19,10 @@ from .members import (
     create_member,
     find_member,
     member_objects,
-    the_member,
 )
 from .problems import Problem, in_compliance_state, invalid_resource
 from .switches import setting
-from .tags import check_tag_names, replace_tags
+from .tags import add_to_segment, check_tag_names, create_static_segment, find_tag, replace_tags
 
 LIMIT = 500
 TOO_MANY_LISTS = "{} has signed up to a lot of lists very recently; we're not allowing more signups for now"
@@ -37,23 +38,39 @@ class Options:
     skip_duplicates: bool
 
 
+@dataclass(frozen=True)
+class Refusing:
+    """Some people are refused for reasons of Mailchimp's own, by a seed always the same ones: a share of them."""
+
+    share: float
+    seed: int
+
+    def check(self, address: str) -> None:
+        chance = random.Random(f"{self.seed}:{address.lower()}") if self.share else None
+        if chance and chance.random() < self.share:
+            raise chance.choice([invalid_resource(detail=TOO_MANY_LISTS.format(address)), in_compliance_state(address)])
+
+
 @dataclass
 class Outcome:
-    """Hashes of those created and updated, and an entry for each refused."""
+    """Hashes of those created and updated, an entry for each refused, and by tag the row ids of who is to wear it."""
 
     created: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
+    tagged: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
 
 def batch_subscribe(db: sqlite3.Connection, audience_id: str, members: Any, options: Options) -> dict[str, Any]:
     """Subscribe each member on their own. Raises Problem 400 for the whole call: shape, size, duplicates."""
-    outcome = Outcome()
+    outcome, refusing = Outcome(), Refusing(setting(db, "refused_share"), setting(db, "fault_seed"))
     for body in checked_members(members, options.skip_duplicates):
         try:
-            subscribe(db, audience_id, body, options, outcome)
+            subscribe(db, audience_id, body, options, outcome, refusing)
         except Problem as problem:
             outcome.errors.append(error_entry(body, problem))
+    for name, member_ids in outcome.tagged.items():
+        add_to_segment(db, find_tag(db, audience_id, name) or create_static_segment(db, audience_id, name), member_ids)
     created, updated = (objects(db, audience_id, hashes) for hashes in (outcome.created, outcome.updated))
     if setting(db, "batch_tags") == "missing":
         created = [member | {"tags": [], "tags_count": 0} for member in created]
@@ -90,7 +107,12 @@ def is_member_body(body: Any) -> bool:
 
 
 def subscribe(
-    db: sqlite3.Connection, audience_id: str, body: dict[str, Any], options: Options, outcome: Outcome
+    db: sqlite3.Connection,
+    audience_id: str,
+    body: dict[str, Any],
+    options: Options,
+    outcome: Outcome,
+    refusing: Refusing,
 ) -> None:
     """Create or update one member. Raises Problem for what the caller reads in `errors`.
 
@@ -104,8 +126,10 @@ def subscribe(
     tags = check_tag_names(body.get("tags") or [])
     member = find_member(db, audience_id, body["email_address"].strip())
     if member is None:
-        check_not_refused(db, body["email_address"].strip())
-        member = create_member(db, audience_id, body, new_status, options.skip_required)
+        refusing.check(body["email_address"].strip())
+        member = create_member(db, audience_id, body | {"tags": []}, new_status, options.skip_required)
+        for name in tags:
+            outcome.tagged[name].append(member["id"])
         outcome.created.append(member["hash"])
     elif member["status"] == "archived" and (options.update_existing or brings_back(db)):
         status = new_status if not options.update_existing else checked_status(body, "status")
@@ -130,13 +154,6 @@ def brings_back(db: sqlite3.Connection) -> bool:
     return bool(setting(db, "archived_in_batch") == "brought_back")
 
 
-def check_not_refused(db: sqlite3.Connection, address: str) -> None:
-    """Some people are refused for reasons of Mailchimp's own, the same each time: a `refused_share` of them."""
-    chance = random.Random(f"{setting(db, 'fault_seed')}:{address.lower()}")
-    if chance.random() < setting(db, "refused_share"):
-        raise chance.choice([invalid_resource(detail=TOO_MANY_LISTS.format(address)), in_compliance_state(address)])
-
-
 def contact_exists(email: str) -> Problem:
     return Problem(400, "ERROR_CONTACT_EXISTS", f"{email} is already a list member")
 
@@ -155,4 +172,9 @@ def error_entry(body: dict[str, Any], problem: Problem) -> dict[str, str]:
 
 
 def objects(db: sqlite3.Connection, audience_id: str, hashes: list[str]) -> list[dict[str, Any]]:
-    return member_objects(db, audience_id, [the_member(db, audience_id, each) for each in hashes])
+    rows = db.execute(
+        "select members.* from json_each(?) as wanted join members indexed by members_by_hash"
+        " on audience_id = ? and hash = wanted.value order by wanted.key",
+        (json.dumps(hashes), audience_id),
+    ).fetchall()
+    return member_objects(db, audience_id, rows)

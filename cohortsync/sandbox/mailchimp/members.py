@@ -189,7 +189,8 @@ def insert_member(
     unsubscribed_by: str = "api",
 ) -> None:
     details = DETAILS | {name: body[name] for name in DETAILS if name in body}
-    opted = body.get("timestamp_opt") or (now(db) if status == "subscribed" else "")
+    at = now(db)
+    opted = body.get("timestamp_opt") or (at if status == "subscribed" else "")
     db.execute(
         "insert into members (audience_id, hash, email, status, unsubscribed_by, merge_fields, details,"
         " timestamp_signup, timestamp_opt, last_changed) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -203,7 +204,7 @@ def insert_member(
             json.dumps(details),
             str(body.get("timestamp_signup") or ""),
             str(opted),
-            now(db),
+            at,
         ),
     )
 

@@ -54,9 +54,10 @@ def create_static_segment(db: sqlite3.Connection, audience_id: str, name: str) -
 
 
 def add_to_segment(db: sqlite3.Connection, segment_id: int, member_ids: Collection[int]) -> None:
+    at = now(db)
     db.executemany(
         "insert or ignore into segment_members values (?, ?, ?)",
-        [(segment_id, member_id, now(db)) for member_id in member_ids],
+        [(segment_id, member_id, at) for member_id in member_ids],
     )
     db.execute("update segments set updated_at = ? where id = ?", (now(db), segment_id))
     touch(db, member_ids)
