@@ -62,6 +62,7 @@ test: .venv/.ready
 
 bench: .venv/.bench
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench.syncing
 
 browser:
 	@if [ -n "$$COHORTSYNC_CHROMIUM" ]; then \

@@ -6,7 +6,7 @@ adopted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,22 @@ def find(home: Path, connection: dict[str, Any], client: Client, project: dict[s
     wished = client.settings.segment_prefix + _within_workspace(home, project, cohort)
     segment_id, name = _own(present, kept, wished)
     adopted = False
-    if segment_id is None and (taken := [i for i, other in present.items() if other == wished]):
-        made = kept is not None and len(taken) == 1 and not others & set(taken)  # its making was never answered
-        empty = made and mailchimp.fetch_segment_members(client, audience_id, taken[0]).empty
-        adopted = adopt and len(taken) == 1 and not others & set(taken) and not empty
-        if not (empty or adopted):
-            raise _taken(wished, taken[0], others)
-        segment_id = taken[0]
-        if empty and kept:
+    if segment_id is None and (taken := sorted(i for i, other in present.items() if other == wished)):
+        free = not others & set(taken)
+        segment_id = _never_answered(client, audience_id, taken) if kept and free else None
+        if segment_id is not None and kept:
             ledger.record_segment(home, {**kept, "segment_id": segment_id})
+        elif adopt and free and len(taken) == 1:
+            segment_id, adopted = taken[0], True
+        else:
+            raise _taken(wished, taken[0], others)
     return Target(connection["account_id"], connection["account_name"], audience_id, audience_name,
                   bool(connection["rehearsal"]), segment_id, name, list(present.values()).count(name) <= 1, adopted)
+
+
+def _never_answered(client: Client, audience_id: str, taken: Sequence[int]) -> int | None:
+    """The segment whose making was noted and never answered: nobody is on it. Tried twice, it may be there twice."""
+    return next((i for i in taken if mailchimp.fetch_segment_members(client, audience_id, i).empty), None)
 
 
 def _own(present: Mapping[int, str], kept: dict[str, Any] | None, wished: str) -> tuple[int | None, str]:

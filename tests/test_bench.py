@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import counting, data, linking, loading, report
+from bench import counting, data, linking, loading, report, syncing
 
 import cohortsync as cs
 
@@ -109,3 +109,13 @@ def test_links_and_a_bare_group_by_read_the_same_rows(loaded: Path, tmp_path: Pa
 def test_original_merge_gives_the_same_users_as_plain_python(tmp_path: Path) -> None:
     found = linking.original(tmp_path, 5_000)
     assert found["refused"] > 0 and found["merged"] > 0
+
+
+def test_a_measured_sync_shows_its_requests_beside_the_fewest(tmp_path: Path) -> None:
+    first, changed, nothing = syncing.syncs(tmp_path, people=1_200, changes=40)
+    assert (first.receipt["added"], first.writes) == (1_200, 4)
+    assert (changed.receipt["added"], changed.receipt["removed"], changed.receipt["writes"]) == (20, 20, 2)
+    assert nothing.receipt["writes"] == nothing.writes == 0
+    for each in (first, changed, nothing):
+        assert each.writes <= each.receipt["writes"] <= each.writes + 3
+        assert each.seconds > each.least_s

@@ -123,6 +123,7 @@ class Trial:
     seed: int
     size: int = 0
     receipts: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -145,7 +146,8 @@ class Trial:
         """One try: its receipt, or None when it gave up for now."""
         try:
             receipt = self.place.workspace.sync(self.cohort, self.audience_id, force=True)
-        except (ApiTransient, Unanswered, UnsafePlan):
+        except (ApiTransient, Unanswered, UnsafePlan) as error:
+            self.refusals.append(str(error))
             return None
         self.receipts.append(receipt)
         self.check(receipt)
@@ -173,7 +175,7 @@ class Trial:
             receipt = self.sync()
             if receipt and receipt["status"] == "completed":
                 return receipt
-        raise AssertionError(f"seed {self.seed}: no end in {TRIES} tries; {self.receipts[-1:]}")
+        raise AssertionError(f"seed {self.seed}: no end in {TRIES} tries; {self.receipts[-1:]} {self.refusals[-3:]}")
 
     def check(self, receipt: dict[str, Any]) -> None:
         """Whom a receipt calls added or kept is on the segment, whom it calls removed is not, whoever looks."""

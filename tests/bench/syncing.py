@@ -1,4 +1,4 @@
-"""What a sync takes, against the local Mailchimp at 50 ms an answer: ``python -m bench.syncing``, part of ``make bench``.
+"""What a sync takes against the local Mailchimp at 50 ms an answer; ``make bench`` runs ``python -m bench.syncing``.
 
 Requests and wall time stand beside the arithmetic minimum: so many full chunks of 500, so many pages of 1,000, and
 the time that these take at 50 ms over the connections that a sync opens.
