@@ -64,7 +64,7 @@ def local_services(workspace: Workspace, seed: Path | None = None, mixpanel_seed
                        "Rehearse in another workspace: --home DIR.")
     known = rehearsed(workspace)
     urls = {kind: f"http://{connection['host']}" for kind, connection in known.items()}
-    if urls and all(map(_answers, urls.values())):
+    if urls and all(_answers(kind, url) for kind, url in urls.items()):
         yield Local(urls.get("mailchimp", ""), urls.get("mixpanel"))
         return
     ports = {kind: port if _is_free(port) else 0 for kind, port in known_ports(workspace).items()}
@@ -84,9 +84,10 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _answers(url: str) -> bool:
+def _answers(kind: str, url: str) -> bool:
+    """Whether it is a local service that answers there, and not something else that took its port."""
     try:
-        return requests.get(url, timeout=2).ok
+        return f"<title>LOCAL REHEARSAL · {kind.capitalize()}</title>" in requests.get(url, timeout=5).text
     except requests.RequestException:
         return False
 

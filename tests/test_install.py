@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -114,7 +115,11 @@ def test_the_wheel_carries_all_that_the_checkout_runs_on(wheel: Path) -> None:
 
 def test_the_demo_runs_in_an_empty_folder(installed: Installed, demo: subprocess.CompletedProcess[str]) -> None:
     assert demo.returncode == 0, demo.stderr
-    assert "completed" in demo.stdout
+    steps = ["Local services", "Connections", "Pull", "MTU by month", "Plan for newsletter-readers", "Proof",
+             "Two hours later", "Pull", "Who entered and left newsletter-readers", "What became of MTU",
+             "Plan for newsletter-readers", "Proof", "Notebooks"]
+    assert [line for line in demo.stdout.splitlines() if line in steps] == steps
+    assert len(re.findall("^completed ", demo.stdout, re.MULTILINE)) == 2
     assert os.listdir(installed.folder) == ["cohortsync-demo"]
 
 
