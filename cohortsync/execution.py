@@ -6,6 +6,7 @@ where only they can help.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from cohortsync import access, emails, ledger, notify, orders, receipts, sync
 from cohortsync.errors import ApiFinal, BadInput, CohortsyncError, ConfigurationError, UnsafePlan
 from cohortsync.orders import ACTIVE, DONE, DYNAMIC, NEEDS_APPROVAL, ONE_TIME, PAUSED
-from cohortsync.plan import Plan, check_guards
+from cohortsync.plan import Plan, Terms, check_guards
 from cohortsync.refresh import Refreshed, refresh
 from cohortsync.sources import Progress, silent
 
@@ -122,7 +123,7 @@ class Execution:
         """What is to be done, kept for whoever must approve it."""
         with self.step():
             return sync.plan(self.home, self.cohort, self.sync["audience_id"], self.progress, self.sync["project_id"],
-                             run_id=self.run_id)
+                             Terms(**json.loads(self.sync["terms"])), run_id=self.run_id)
 
     def check(self, plan: Plan) -> None:
         """Stop at a guard: nothing is changed, and the sync waits with this very plan for approval."""

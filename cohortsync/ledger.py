@@ -74,7 +74,7 @@ create table if not exists syncs (
     sync_id text primary key, project_id text not null, cohort text not null, cohort_id text not null,
     account_id text not null, account_name text not null, audience_id text not null, audience_name text not null,
     rehearsal integer not null, kind text not null, status text not null, reason text not null,
-    plan_run_id text not null, created_at text not null, due_at text not null,
+    plan_run_id text not null, created_at text not null, due_at text not null, terms text not null default '{}',
     unique (project_id, cohort, account_id, audience_id)) strict;
 create table if not exists sync_runs (
     run_id text primary key, sync_id text not null, status text not null, reason text not null,

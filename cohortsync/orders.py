@@ -31,11 +31,13 @@ RUN_COLUMNS = ["run_id", "status", "reason", "started_at", "finished_at", "added
 
 # made, paused, deleted
 
-def create(home: Path, project_id: str, cohort: str, audience_id: str, kind: str = DYNAMIC) -> dict[str, Any]:
+def create(home: Path, project_id: str, cohort: str, audience_id: str, kind: str = DYNAMIC,
+           terms: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A sync that stands from now on, due at once; asks Mailchimp for the audience's name.
 
-    ``cohort``: by its name here, or its id in Mixpanel. Raises BadInput for a cohort or audience there is none of,
-    one that has its sync already, and more dynamic ones than the setting allows.
+    ``cohort``: by its name here, or its id in Mixpanel; ``terms``: what ``plan.Terms`` takes.
+    Raises BadInput for a cohort or audience there is none of, one that has its sync already, and more dynamic ones
+    than the setting allows.
     """
     if kind not in (ONE_TIME, DYNAMIC):
         raise BadInput(f"A sync cannot be {kind!r}; choose {ONE_TIME} or {DYNAMIC}.")
@@ -49,7 +51,7 @@ def create(home: Path, project_id: str, cohort: str, audience_id: str, kind: str
            "account_id": connection["account_id"], "account_name": connection["account_name"],
            "audience_id": audience_id, "audience_name": audiences[audience_id], "rehearsal": connection["rehearsal"],
            "kind": kind, "status": ACTIVE, "reason": "", "plan_run_id": "", "created_at": ledger.now(),
-           "due_at": ledger.now()}
+           "due_at": ledger.now(), "terms": json.dumps(terms or {})}
     _insert(home, row)
     return required(home, row["sync_id"])
 
@@ -120,6 +122,15 @@ def pause_project(home: Path, project_id: str, reason: str) -> list[dict[str, An
     concerned = [row for row in listed(home, project_id) if row["kind"] == DYNAMIC and row["status"] != PAUSED]
     for row in concerned:
         pause(home, row["sync_id"], reason)
+    return concerned
+
+
+def pause_undone(home: Path, project_id: str, cohort: str, audience_id: str, run_id: str) -> list[dict[str, Any]]:
+    """Pause the syncs that would do at once what is being taken back; answers those."""
+    concerned = [row for row in listed(home, project_id) if row["status"] not in (PAUSED, DONE)
+                 and (row["cohort"], row["audience_id"]) == (cohort, audience_id)]
+    for row in concerned:
+        pause(home, row["sync_id"], f"Run {run_id} was undone. Unpausing does again what the cohort says.")
     return concerned
 
 

@@ -156,6 +156,11 @@ class Plan:
         return calls + (self.target.segment_id is None)
 
     @property
+    def awaits_pending(self) -> bool:
+        """Whether some may have to confirm first: whom the segment does not list, their own record proves."""
+        return self.new_contacts == "pending" or bool((self.people.get("status", pd.Series()) == "pending").any())
+
+    @property
     def requests(self) -> dict[str, int]:
         """What applying takes: ``reads``, ``writes``, and beside them the least that 500 a call allows, ``minimum``.
 
@@ -164,7 +169,7 @@ class Plan:
         counts = self.counts
         minimum = sum(map(chunks, (counts["add_new"], counts["add_existing"], self.removals)))
         after = self.numbers["in_segment"]
-        back = max(pages(after), 1) + bool(counts["add_new"]) if self.changes else 0
+        back = max(pages(after), 1) + bool(counts["add_new"]) + self.awaits_pending if self.changes else 0
         return {"reads": self.reads + back, "writes": self.writes, "minimum": minimum,
                 "field_writes": self.patches + len(self.new_fields)}
 

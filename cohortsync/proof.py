@@ -19,7 +19,7 @@ def fetch_back(client: Client, plan: Plan, target: Target) -> pd.DataFrame:
     """``member_hash, address, status`` of those on the segment now, and of pending ones who carry its tag."""
     assert target.segment_id is not None
     listed = mailchimp.fetch_segment_members(client, target.audience_id, target.segment_id)
-    if plan.new_contacts != "pending" and not (plan.people["status"] == "pending").any():
+    if not plan.awaits_pending:
         return listed
     waiting = mirror.carrying(mailchimp.fetch_members(client, target.audience_id, "pending"), target.segment_id)
     return pd.concat([listed, waiting[~among(waiting["member_hash"], listed["member_hash"])]], ignore_index=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -550,8 +550,14 @@ class Workspace:
 
     def apply(self, plan: Plan | str, force: bool = False, progress: Progress = silent,
               confirm: int | None = None) -> dict[str, Any]:
-        """Do what an approved plan says (or the one kept under a run's id) and prove it; answers the receipt."""
-        return Answer(sync.apply(self.home, plan, force, progress, confirm))
+        """Do what an approved plan says (or the one kept under a run's id) and prove it; answers the receipt.
+
+        One that takes a run back pauses the cohort's standing sync first.
+        """
+        made = self.kept_plan(plan) if isinstance(plan, str) else plan
+        if made.undoes:
+            orders.pause_undone(self.home, made.project_id, made.cohort, made.target.audience_id, made.undoes)
+        return Answer(sync.apply(self.home, made, force, progress, confirm))
 
     def sync(self, cohort: str, audience_id: str, *, dry_run: bool = False, force: bool = False,
              confirm: int | None = None, review: Callable[[Plan], None] = lambda _plan: None,
@@ -568,9 +574,9 @@ class Workspace:
         """One row per sync that stands: how it stands, its last run in one line, when it is due."""
         return pd.DataFrame(orders.overview(self.home, self.project_id), columns=orders.SYNC_COLUMNS)
 
-    def create_sync(self, cohort: str, audience_id: str, kind: str = orders.DYNAMIC) -> dict[str, Any]:
-        """Make a sync that stands, ``dynamic`` or ``one-time``; it is due at once. See ``orders.create``."""
-        return orders.create(self.home, self._project["project_id"], cohort, audience_id, kind)
+    def create_sync(self, cohort: str, audience_id: str, kind: str = orders.DYNAMIC, **terms: Any) -> dict[str, Any]:
+        """Make a sync that stands, ``dynamic`` or ``one-time``; it is due at once. Terms: ``plan.Terms``."""
+        return orders.create(self.home, self._project["project_id"], cohort, audience_id, kind, asdict(Terms(**terms)))
 
     def find_sync(self, name: str) -> dict[str, Any]:
         """A sync by its id, or by its cohort where that has one sync alone."""

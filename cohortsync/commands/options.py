@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from cohortsync import console
 from cohortsync.errors import BadInput
+from cohortsync.fields import parse_map
 from cohortsync.workspace import Workspace
 
 AssumeAdmin = Annotated[bool, typer.Option("--assume-admin", help=(
@@ -24,6 +25,16 @@ Mappings = Annotated[list[Path] | None, typer.Option("--id-mappings", help="The 
                                                      "NDJSON, CSV or Parquet. Replaces what was there.")]
 Cohorts = Annotated[list[str] | None, typer.Option("--cohort", metavar="NAME=FILE",
                                                    help="A cohort's members: engage pages, CSV or a list of ids.")]
+KeepHandEdits = Annotated[bool, typer.Option("--keep-hand-edits", help=(
+    "Leave what people did to the segment in Mailchimp, instead of overwriting it."))]
+Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a segment of that name that others made.")]
+ConsentProperty = Annotated[str, typer.Option("--consent-property", metavar="PROPERTY", help=(
+    "Export only people whose profile has this property as true, 1 or yes."))]
+Map = Annotated[list[str] | None, typer.Option("--map", metavar="PROPERTY=TAG", help=(
+    "Send a property into a merge field, as '$city=CITY'. First and last names go to FNAME and LNAME anyway."))]
+CreateFields = Annotated[bool, typer.Option("--create-fields", help="Make merge fields that the audience lacks.")]
+UpdateFields = Annotated[bool, typer.Option("--update-fields", help=(
+    "Write merge fields of people who are in the audience already, too: one request a changed person."))]
 IdMerge = Literal["simplified", "original"]
 
 
@@ -70,3 +81,10 @@ def pairs(cohorts: list[str] | None) -> dict[str, Path]:
             raise BadInput(f"--cohort names {name!r} twice; one file holds all members of a cohort.")
         pairs[name] = Path(file)
     return pairs
+
+
+def terms(keep_hand_edits: bool, adopt: bool, consent_property: str, mapped: list[str] | None, create_fields: bool,
+          update_fields: bool) -> dict[str, Any]:
+    """The options of a sync as ``plan.Terms`` takes them."""
+    return {"keep_hand_edits": keep_hand_edits, "adopt": adopt, "consent_property": consent_property,
+            "fields": parse_map(mapped or []), "create_fields": create_fields, "update_fields": update_fields}

@@ -9,9 +9,22 @@ import pandas as pd
 import typer
 
 from cohortsync import console
-from cohortsync.commands.options import AsJson, AssumeAdmin, CohortName, opened, rehearses, services
+from cohortsync.commands.options import (
+    Adopt,
+    AsJson,
+    AssumeAdmin,
+    CohortName,
+    ConsentProperty,
+    CreateFields,
+    KeepHandEdits,
+    Map,
+    UpdateFields,
+    opened,
+    rehearses,
+    services,
+    terms,
+)
 from cohortsync.errors import BadInput, CohortsyncError
-from cohortsync.fields import parse_map
 from cohortsync.plan import Plan
 from cohortsync.workspace import Workspace
 
@@ -21,16 +34,6 @@ app = typer.Typer()
 
 
 AudienceId = Annotated[str | None, typer.Option("--audience", help="The audience's id.")]
-KeepHandEdits = Annotated[bool, typer.Option("--keep-hand-edits", help=(
-    "Leave what people did to the segment in Mailchimp, instead of overwriting it."))]
-Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a segment of that name that others made.")]
-ConsentProperty = Annotated[str, typer.Option("--consent-property", metavar="PROPERTY", help=(
-    "Export only people whose profile has this property as true, 1 or yes."))]
-Map = Annotated[list[str] | None, typer.Option("--map", metavar="PROPERTY=TAG", help=(
-    "Send a property into a merge field, as '$city=CITY'. First and last names go to FNAME and LNAME anyway."))]
-CreateFields = Annotated[bool, typer.Option("--create-fields", help="Make merge fields that the audience lacks.")]
-UpdateFields = Annotated[bool, typer.Option("--update-fields", help=(
-    "Write merge fields of people who are in the audience already, too: one request a changed person."))]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to a real account.")]
 Force = Annotated[bool, typer.Option("--force", help="Do what a guard would stop.")]
 Confirm = Annotated[int | None, typer.Option("--confirm", metavar="NUMBER", help=(
@@ -44,9 +47,8 @@ def plan(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None, k
     """Show what a sync would do to each person; writes nothing. cohortsync apply does what the plan says."""
     workspace = opened(ctx)
     with services(workspace), console.progress() as step:
-        made = workspace.plan(name, workspace.chosen_audience(audience_id or ""), step, keep_hand_edits=keep_hand_edits,
-                              adopt=adopt, consent_property=consent_property, fields=parse_map(mapped or []),
-                              create_fields=create_fields, update_fields=update_fields)
+        made = workspace.plan(name, workspace.chosen_audience(audience_id or ""), step, **terms(
+            keep_hand_edits, adopt, consent_property, mapped, create_fields, update_fields))
     if as_json:
         console.print_json(summary(made))
     else:
@@ -86,16 +88,14 @@ def sync(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None,
     if assume_admin:
         workspace.assume_admin()
     show = (lambda _plan: None) if as_json else show_plan
-    terms: dict[str, Any] = {
-        "keep_hand_edits": keep_hand_edits, "adopt": adopt, "consent_property": consent_property,
-        "fields": parse_map(mapped or []), "create_fields": create_fields, "update_fields": update_fields}
+    asked = terms(keep_hand_edits, adopt, consent_property, mapped, create_fields, update_fields)
     with services(workspace), console.progress() as step:
         audience_id = workspace.chosen_audience(audience_id or "")
         if dry_run or yes or rehearses(workspace):
             receipt = workspace.sync(name, audience_id, dry_run=dry_run, force=force, confirm=confirm, progress=step,
-                                     review=show, **terms)
+                                     review=show, **asked)
         else:
-            made = workspace.plan(name, audience_id, step, **terms)
+            made = workspace.plan(name, audience_id, step, **asked)
             receipt = _sync_when_confirmed(workspace, made, force, confirm)
     end(receipt, as_json)
 
