@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, REVOKED_KEY, SAMPLE, VIEWER_KEY
@@ -473,6 +474,35 @@ def test_runs_tells_each_run_in_a_line_and_shows_its_proof(connected: cs.Workspa
     line = app.dataframe[0].value["Run"][0]
     assert line == f"Completed · just now · {receipt['added']} added · 0 removed"
     assert "Proven by reading back" in read(app)
+
+
+def test_a_run_is_undone_by_a_plan_of_its_own(connected: cs.Workspace, visit: Visit) -> None:
+    receipt = connected.sync("trial-ending", connected.chosen_audience())
+    app = ended(press(visit("runs", connected.home), "Plan the undoing"), connected.home)
+    assert metrics(app)["Remove"] == f"{receipt['added']:,}"
+    synced(field(app.text_input, "Type how many people").set_value(str(receipt["added"])).run())
+    assert connected.runs().iloc[0][["status", "removed"]].tolist() == ["completed", receipt["added"]]
+
+
+def test_no_page_reads_an_event(connected: cs.Workspace, visit: Visit) -> None:
+    connected.sync("power-users", connected.chosen_audience())
+    assert blank_events(connected.home) > 80
+    with pytest.raises(duckdb.Error), connected.connect() as con:
+        con.execute("select max(time_s) from events").fetchall()
+    pages = [visit(page, connected.home) for page in ("connect", *OTHER_PAGES)]
+    pages += [visit("mtu", connected.home, view=view) for view in ("days", "events")]
+    assert not [app.exception for app in pages if app.exception]
+    assert metrics(pages[0])["Events"] == "34,694"
+
+
+def blank_events(home: Path) -> int:
+    """Zeros in place of every event, the footers left, so that whoever reads one fails; how many files there are."""
+    files = list((home / "events").rglob("*.parquet"))
+    for file in files:
+        content = file.read_bytes()
+        footer = int.from_bytes(content[-8:-4], "little") + 8
+        file.write_bytes(content[:4] + bytes(len(content) - 4 - footer) + content[-footer:])
+    return len(files)
 
 
 def test_a_run_that_was_cut_off_is_told_as_such(workspace: cs.Workspace, visit: Visit) -> None:

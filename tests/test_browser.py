@@ -176,6 +176,7 @@ def test_the_app_on_what_the_demo_left_syncs_another_cohort_there(visit: Visit, 
     assert visit.hosts <= set(LOOPBACK), visit.hosts
 
 
+@pytest.mark.timeout(1500)
 def test_a_growth_team_walks_the_whole_way_without_a_terminal(
         visit: Visit, app_url: str, home: Path, tmp_path: Path, services: sandbox.Sandbox) -> None:
     connect(visit, app_url, services)
@@ -226,8 +227,12 @@ def test_a_growth_team_walks_the_whole_way_without_a_terminal(
     visit.go_to("Runs")
     visit.sees("Proven by reading back")
     visit.picture("12-runs")
+    visit.press("Plan the undoing")
+    visit.page.get_by_role("heading", name="The plan").wait_for()
+    visit.press("Sync now")
+    visit.page.get_by_role("heading", name="The proof").nth(1).wait_for()
 
-    assert cs.open(home).runs()["status"].tolist() == ["completed"] * 3
+    assert cs.open(home).runs()["status"].tolist() == ["completed"] * 4
     assert visit.hosts <= set(LOOPBACK), visit.hosts
     assert not visit.complaints
 

@@ -23,6 +23,12 @@ def at_work(workspace: cs.Workspace, *names: str) -> bool:
     return any(found.running for found in (find(workspace.home, name) for name in names) if found)
 
 
+def clear(workspace: cs.Workspace, name: str) -> None:
+    """Forget what came of the work of this name."""
+    if found := find(workspace.home, name):
+        found.clear()
+
+
 def begin(workspace: cs.Workspace, name: str, label: str, words: Sequence[object]) -> None:
     """Start ``cohortsync <words>`` for the workspace's project, and show the page as it then stands."""
     project = ["--project", workspace.project_id] if workspace.project_id else []

@@ -30,7 +30,7 @@ def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
         column.metric(word.capitalize(), f"{receipt[word]:,}", help=meaning, border=True)
     if refusals := receipt.get("refusals"):
         st.caption("Refused: " + ", ".join(f"{count:,} {frame.plain(reason)}" for reason, count in refusals.items()))
-    shown.figure(cs.charts.proof(receipt), "proof_figure")
+    shown.figure(cs.charts.proof(receipt), f"proof-{receipt['run_id']}")
     st.download_button("Download the receipt", json.dumps(receipt, indent=2), f"receipt-{receipt['run_id']}.json",
                        "application/json", help="Counts and names of places; no addresses.", on_click="ignore",
                        icon=":material/download:")

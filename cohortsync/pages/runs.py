@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from cohortsync.pages import frame, proof
+from cohortsync.pages import decision, frame, proof
 
 SAID = {"planned": "Dry run", "applying": "Under way", "completed": "Completed", "incomplete": "Incomplete",
         "failed": "Failed", "interrupted": "Interrupted", "needs approval": "Needs approval"}
@@ -37,6 +37,12 @@ with frame.told():
     receipt = workspace.receipt(chosen)
 if "size" in receipt:
     proof.show(workspace, receipt)
+    if receipt["status"] in ("completed", "incomplete"):
+        st.subheader("Undo this run")
+        st.caption("Who was put on the segment comes off it, and the other way round, where nothing has changed since. "
+                   "New contacts stay, and mails that were sent stay sent.")
+        decision.show(workspace, decision.Decision(("undo", chosen), receipt["cohort"], ["undo", chosen],
+                                                   "Plan the undoing"))
 else:
     st.info(f"{SAID[runs[chosen]['status']]}: this run has no proof. The next sync of the cohort starts from what "
             "Mailchimp really holds.", icon=":material/hourglass:")
