@@ -23,6 +23,7 @@ from cohortsync.commands import (
     notebooks,
     notices,
     orders,
+    people,
     pulls,
     receive,
     rehearsals,
@@ -50,7 +51,7 @@ cli = typer.Typer(cls=PlaceAnywhere, no_args_is_help=True, add_completion=False,
                   help="Mixpanel cohorts to Mailchimp audiences: a plan before, a proof after.",
                   epilog="Start with: cohortsync demo")
 for commands in (data, cohorts, mtu, followup, lexicon, connections, live, pulls, receive, syncs, orders, notices,
-                 notebooks, rehearsals, fronts, status, backups):
+                 people, notebooks, rehearsals, fronts, status, backups):
     cli.add_typer(commands.app)
 
 

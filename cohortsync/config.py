@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     role_check_seconds: float = Field(3600, description="how old a look at the role may be before an export")
     interval_seconds: float = Field(7200, description="how often a dynamic sync is due")
     refresh_limit_hours: float = Field(24, description="how old a cohort may be when a dynamic sync sends it")
+    retention_days: float = Field(90, description="how long plans and outcomes are kept")
     dynamic_syncs: int = Field(60, description="how many dynamic syncs a project may have")
 
 
@@ -92,12 +94,19 @@ def open_home(home: Path | str | None = None) -> Path:
         raise ConfigurationError(f"{path} cannot be the workspace: DuckDB opens no path with a question mark in it. "
                                  "Name another folder with --home DIR.")
     try:
-        private_folder(path)
+        _make_own(private_folder(path))
         os.scandir(path).close()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be the workspace ({error.strerror}). "
                                  "Name a folder of yours with --home DIR.") from None
     return path.resolve()
+
+
+def _make_own(path: Path) -> None:
+    """Close a workspace's folder to others (0700); one that holds other things, or is everybody's, is left as it is."""
+    mode, workspace = path.stat().st_mode, (path / "state.sqlite").exists() or not any(path.iterdir())
+    if mode & 0o077 and workspace and not mode & stat.S_ISVTX and os.access(path, os.W_OK):
+        path.chmod(0o700)
 
 
 def private_folder(path: Path) -> Path:

@@ -339,14 +339,14 @@ def rejects(home: Path, account_id: str, audience_id: str) -> dict[str, str]:
 
 
 def record_forgotten(home: Path, keys: Iterable[str]) -> None:
-    """Note people who are never to be exported again, by the hash of their address and by their ids; salted."""
+    """Note people who are never to be exported again, by keys as of ``forgotten_among``; of each a salted hash."""
     with state(home) as con, transaction(con):
         salt = con.execute("select salt from workspace").fetchone()["salt"]
         con.executemany("insert or ignore into forgotten values (?, ?)", [(_salted(salt, key), now()) for key in keys])
 
 
 def forgotten_among(home: Path, keys: Iterable[str]) -> set[str]:
-    """Which of these keys (``member_hash`` of an address, or an id) are those of people who were forgotten here."""
+    """Which of these keys are those of people who were forgotten here: ``member_hash``, or ``project_id|id``."""
     with state(home) as con:
         stored = {row["person_hash"] for row in con.execute("select person_hash from forgotten")}
         salt = con.execute("select salt from workspace").fetchone()["salt"]

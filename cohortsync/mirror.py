@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cohortsync import config, mailchimp
+from cohortsync import config, ledger, mailchimp
 from cohortsync.mailchimp import Client
 
 OVERLAP = timedelta(minutes=10)
@@ -39,6 +39,8 @@ def refresh(home: Path, client: Client, audience_id: str, merge_fields: bool = F
         members = _both(client, audience_id, merge_fields=merge_fields)
         state = {"read_in_full_at": began and began.isoformat()}
     since = began and (began - OVERLAP).isoformat()
+    forgotten = ledger.forgotten_among(home, members["member_hash"])
+    members.loc[members["member_hash"].isin(forgotten), "address"] = ""  # the hash has to do
     _keep(home, audience_id, members, {**state, "since": since, "merge_fields": merge_fields})
     return members
 

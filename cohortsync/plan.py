@@ -256,7 +256,7 @@ def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.Da
     status = members.drop_duplicates("member_hash").set_index("member_hash")["status"]
     wanted = _wanted(audience, status, on_segment, left)
     wanted["word"], wanted["reason"] = _words(wanted, rejects, forgotten, last is not None, keep_hand_edits)
-    others = _others(wanted, status, on_segment, left, last is not None, keep_hand_edits)
+    others = _others(wanted, status, on_segment, left, forgotten, last is not None, keep_hand_edits)
     return _with_old_addresses(wanted, others)
 
 
@@ -304,15 +304,16 @@ def among(keys: pd.Series, others: Iterable[str]) -> pd.Series:
 
 
 def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame,
-            exported_before: bool, keep_hand_edits: bool) -> pd.DataFrame:
+            forgotten: Set[str], exported_before: bool, keep_hand_edits: bool) -> pd.DataFrame:
     """Who is on the segment and is no exportable user of the cohort."""
     gone = on_segment.loc[~among(on_segment["member_hash"], wanted["member_hash"]), ["member_hash", "address"]]
     gone = gone.merge(left[["member_hash", "canonical_id", "edit"]], on="member_hash", how="left")
-    by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before
+    barred = gone["member_hash"].isin(forgotten)
+    by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before & ~barred
     return gone.assign(
         status=gone["member_hash"].map(status), in_segment=True, was_exported=gone["edit"].isin(["", "unproven"]),
         word=np.where(by_hand & keep_hand_edits, "leave", "remove"),
-        reason=np.where(by_hand, "added_by_hand", "not_in_target"))
+        reason=np.select([barred, by_hand], ["forgotten_here", "added_by_hand"], "not_in_target"))
 
 
 def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:

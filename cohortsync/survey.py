@@ -37,7 +37,7 @@ class Survey:
         if terms.consent_property:
             people["consent"] = fields.consents(people["canonical_id"].map(values[terms.consent_property]))
         filled = self._filled(people, values, audience_id, terms)
-        found, first = self._people(people.assign(**filled.columns), target, terms)
+        found, first = self._people(project["project_id"], people.assign(**filled.columns), target, terms)
         settings, warning = self.client.settings, audience.id_warning(project, people)
         return Plan(project["project_id"], cohort, len(people), target, self.connection["new_contacts"], found,
                     excluded, (*filter(None, [warning]), *filled.warnings), as_of, receipts.new_run_id(), terms, first,
@@ -59,7 +59,7 @@ class Survey:
             return within(first, self.undo(first.undoes))
         project = warehouse.required_project(self.home, first.project_id)
         target = self._target(project, first.cohort, first.target.audience_id, first.terms)
-        found, _ = self._people(first.cohort_people(), target, first.terms)
+        found, _ = self._people(first.project_id, first.cohort_people(), target, first.terms)
         return within(first, replace(first, target=target, people=found))
 
     def undo(self, run_id: str) -> Plan:
@@ -74,7 +74,7 @@ class Survey:
         members, on_segment, _ = self._standing(target, done["member_hash"], Terms())
         people = undo.undo_people(done, members, on_segment, self._moved_since(first, run_id),
                                   self._consent(project, done["canonical_id"], first.terms),
-                                  self._forgotten(done))
+                                  self._forgotten(first.project_id, done))
         settings, size = self.client.settings, int(people["word"].isin(["add_existing", "refuse"]).sum())
         return Plan(first.project_id, first.cohort, size, target, self.connection["new_contacts"], people, {},
                     tuple(undo.lasting(done, people)), None, receipts.new_run_id(), Terms(), False,
@@ -98,22 +98,25 @@ class Survey:
             values = audience.values(con, project, users.dropna().tolist(), [terms.consent_property])
         return fields.consents(users.map(values[terms.consent_property]))
 
-    def _forgotten(self, people: pd.DataFrame) -> set[str]:
-        """Hashes of those among these people who were forgotten here, by their address or their id."""
-        keys = pd.concat([people["member_hash"], people["canonical_id"]]).dropna()
-        found = ledger.forgotten_among(self.home, keys)
-        return set(people.loc[people[["member_hash", "canonical_id"]].isin(found).any(axis="columns"), "member_hash"])
+    def _forgotten(self, project_id: str, people: pd.DataFrame) -> set[str]:
+        """Hashes of those among these people who were forgotten here, by their address or any id of theirs."""
+        ids = [f"{project_id}|" + people[name] for name in people.columns.intersection(["distinct_id", "canonical_id"])]
+        theirs = pd.Series(False, index=people.index)
+        for keys in [people["member_hash"], *ids]:
+            theirs |= keys.isin(ledger.forgotten_among(self.home, keys.dropna()))
+        return set(people.loc[theirs, "member_hash"].dropna())
 
     def _target(self, project: dict[str, Any], cohort: str, audience_id: str, terms: Terms) -> Target:
         return segment.find(self.home, self.connection, self.client, project, cohort, audience_id, terms.adopt)
 
-    def _people(self, people: pd.DataFrame, target: Target, terms: Terms) -> tuple[pd.DataFrame, bool]:
+    def _people(self, project_id: str, people: pd.DataFrame, target: Target,
+                terms: Terms) -> tuple[pd.DataFrame, bool]:
         """A plan's people, and whether this is the segment's first export."""
         people = people.assign(member_hash=people["address"].map(emails.member_hash, na_action="ignore").astype("str"))
         members, on_segment, last = self._standing(target, people["member_hash"], terms)
         rejects = ledger.rejects(self.home, target.account_id, target.audience_id)
-        found = plan_people(people, members, on_segment, rejects, last, self._forgotten(people),
-                            terms.keep_hand_edits)
+        forgotten = self._forgotten(project_id, people) | self._forgotten(project_id, on_segment)
+        found = plan_people(people, members, on_segment, rejects, last, forgotten, terms.keep_hand_edits)
         if terms.update_fields:
             ours = found["word"].isin(["keep", "add_existing"]) & found["canonical_id"].notna()
             found["fields_differ"] = ours & fields.differing(found, members)

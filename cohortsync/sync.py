@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import access, lease, ledger, mirror, proof, receipts
+from cohortsync import access, lease, ledger, mirror, proof, receipts, retention
 from cohortsync.account import connected
 from cohortsync.delivery import Delivery
 from cohortsync.errors import CohortsyncError, UnsafePlan
@@ -87,6 +87,7 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
         client.limit(slots)
         survey = Survey(home, connection, client, progress)
         project = required_project(home, project_id)
+        retention.sweep(home)
         _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id)
         if not dry_run:
             access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))

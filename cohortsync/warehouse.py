@@ -264,7 +264,7 @@ def drafting(home: Path, project_id: str | None = None, **settings: str) -> Iter
             (home / folder).mkdir(mode=0o700, exist_ok=True)
         base = ledger.generation(home)
         _sweep(home, base)
-        number = 1 + max([base, *_generations_on_disk(home)])
+        number = 1 + max([base, *generations_on_disk(home)])
         (home / "stage").mkdir(mode=0o700, exist_ok=True)
         con = engine()
         try:
@@ -326,6 +326,22 @@ def proofreading(draft: Draft) -> Iterator[duckdb.DuckDBPyConnection]:
         draft.con.execute(f"attach {path} as generation")
 
 
+def rewrite(draft: Draft) -> None:
+    """Copy a draft into a file of its own: what was deleted stays readable in the free blocks of the old one."""
+    con, path = draft.con, generation_path(draft.home, draft.number)
+    fresh = path.with_suffix(".rewritten")
+    con.execute("checkpoint generation")
+    con.execute("detach generation")
+    con.execute(f"attach {quoted(path)} as former (read_only)")
+    con.execute(f"attach {quoted(fresh)} as fresh")
+    con.execute("copy from database former to fresh")
+    con.execute("detach former")
+    con.execute("detach fresh")
+    fresh.chmod(0o600)
+    fresh.replace(path)
+    con.execute(f"attach {quoted(path)} as generation")
+
+
 def _publish(draft: Draft, base: int) -> None:
     home, con, number = draft.home, draft.con, draft.number
     con.execute("delete from generation.published")
@@ -351,7 +367,7 @@ def to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _generations_on_disk(home: Path) -> set[int]:
+def generations_on_disk(home: Path) -> set[int]:
     """Also those of which only a lock or a log is left: a number is not used again before all of it is gone."""
     stems = {path.name.partition(".")[0] for path in (home / "warehouse").iterdir()}
     return {int(stem) for stem in stems if stem.isdecimal()}
@@ -367,12 +383,12 @@ def sweep(home: Path) -> None:
 
 def _sweep(home: Path, in_force: int) -> None:
     """Delete the generations nobody reads, then every event file that no surviving one lists."""
-    for number in _generations_on_disk(home) - {in_force}:
+    for number in generations_on_disk(home) - {in_force}:
         _delete_unread(home, number)
     for path in (home / "stage").glob("*"):
         _delete(path)
     with suppress(duckdb.Error):  # a generation that cannot be read may list any of them
-        listed = set().union(*(listed_files(home, number) for number in _generations_on_disk(home)))
+        listed = set().union(*(listed_files(home, number) for number in generations_on_disk(home)))
         for path in (home / "events").glob("day=*/*.parquet"):
             if str(path.relative_to(home)) not in listed:
                 path.unlink()

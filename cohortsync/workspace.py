@@ -25,6 +25,7 @@ from cohortsync import (
     execution,
     followup,
     forecast,
+    forget,
     health,
     ledger,
     lexicon,
@@ -45,6 +46,7 @@ from cohortsync.cohorts import Moment
 from cohortsync.errors import ApiFinal, BadInput, StoreError
 from cohortsync.execution import Execution
 from cohortsync.forecast import MonthToDate
+from cohortsync.forget import Erased
 from cohortsync.load import LoadReport
 from cohortsync.mixpanel import Account
 from cohortsync.plan import Plan, Terms
@@ -618,6 +620,12 @@ class Workspace:
     def run_due(self, progress: Progress = silent) -> list[dict[str, Any]]:
         """Run every sync that is due; answers one row a run. See ``schedule.run_due``."""
         return schedule.run_due(self.home, self.project_id, progress)
+
+    @publishing
+    def forget(self, person: str, progress: Progress = silent) -> Erased:
+        """Erase a person, named by an address or a distinct_id, everywhere; they are never exported again."""
+        self._place.clear()  # what is held could not be swept
+        return forget.forget(self.home, person, self.project_id, progress)
 
     def runs(self) -> pd.DataFrame:
         """One row per run of the project, the latest first."""

@@ -299,5 +299,5 @@ def test_an_audience_that_is_not_there_is_an_error_of_the_other_side(connected: 
 def test_an_unknown_command_is_an_error_without_a_traceback() -> None:
     ended = cohortsync("synchronise")
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1] == "Error: No such command 'synchronise'."
+    assert "Error: No such command 'synchronise'." in ended.stderr
     assert "Traceback" not in ended.stderr

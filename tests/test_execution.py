@@ -123,7 +123,8 @@ def test_a_cohort_that_the_webhook_sends_is_as_fresh_as_what_it_sent_last(
     with ledger.state(standing.home) as con:
         con.execute("insert into mixpanel_cohorts values ('local', '77', ?, ?, null, null, null, ?)",
                     (COHORT, COHORT, ledger.now()))
-        con.execute("insert into webhook_sessions values ('local', '77', 'a', 'members', 1, 'applied', ?, ?)",
+        con.execute("insert into webhook_sessions (project_id, cohort_id, session_id, action, total_pages, status, "
+                    "started_at, applied_at) values ('local', '77', 'a', 'members', 1, 'applied', ?, ?)",
                     (ledger.now(), ledger.now()))
     run = standing.start_sync(COHORT)
     assert run.refresh().source == "webhook"

@@ -145,7 +145,7 @@ def test_who_was_forgotten_here_is_refused_and_comes_off_the_segment(
     receipt = connected.sync("two", side.audience_id)
     assert (receipt["kept"], receipt["refused"], receipt["refusals"]) == (1, 1, {"forgotten_here": 1})
     assert side.on_segment("mixpanel_two") == {member_hash(BOB)}
-    ledger.record_forgotten(connected.home, ["b"])
+    ledger.record_forgotten(connected.home, ["local|b"])
     assert connected.sync("two", side.audience_id, force=True)["refusals"] == {"forgotten_here": 2}
     stored = (connected.home / "state.sqlite").read_bytes()
     assert member_hash(ANN).encode() not in stored

@@ -168,7 +168,7 @@ def test_the_followup_hands_back_what_the_mails_led_to(
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_on_an_empty_workspace_says_what_to_do_first(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotebookError, match="cohortsync (init|connect)") as stopped:
+    with pytest.raises(NotebookError, match="cohortsync (init|connect|syncs create)") as stopped:
         runs.execute_notebook(path, tmp_path / "out.ipynb", {}, tmp_path)
     assert stopped.value.exit_status == 2
     shown = runs._read(tmp_path / "out.ipynb")
