@@ -135,10 +135,7 @@ class Generation:
     @cached_property
     def as_of(self) -> datetime | None:
         """When it was published (UTC); None when nothing was ever loaded."""
-        if not self.number:
-            return None
-        with closing(engine()) as con:
-            con.execute(f"attach {quoted(generation_path(self.home, self.number))} as generation (read_only)")
+        with attached(self.home, self) as con:
             return as_of(con)
 
     @property
@@ -167,8 +164,8 @@ def as_of(con: duckdb.DuckDBPyConnection) -> datetime | None:
 
 
 @contextmanager
-def reading(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """One connection in which the workspace is tables: ``events, profiles, cohorts, cohort_members, …``.
+def attached(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the tables of a generation alone, for the numbers that need no event: opened in no time.
 
     Read-only, on the generation held, else on the one in force when it was opened; loads that finish meanwhile do
     not show.
@@ -183,12 +180,22 @@ def reading(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckD
         else:
             con.execute("attach ':memory:' as generation")
             create_schema(con)
-        _view_tables(home, con)
+        con.execute("set search_path = 'memory,generation'")
+        vars(generation).setdefault("as_of", as_of(con))  # who asks for it later need not open the file again
         yield con
     finally:
         con.close()
         if not held:
             generation.release()
+
+
+@contextmanager
+def reading(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """As ``attached``, and all of the workspace is tables: ``events, profiles, cohorts, cohort_members, …``."""
+    with attached(home, held) as con:
+        con.execute("use memory")  # what is a view there is one for every cursor
+        _view_tables(home, con)
+        yield con
 
 
 def _view_tables(home: Path, con: duckdb.DuckDBPyConnection) -> None:

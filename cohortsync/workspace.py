@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
@@ -165,7 +165,7 @@ class Workspace:
         ``project_id, timezone, id_merge, event_times`` (as asked for), ``times_are`` (utc or local, as reckoned;
         None before anything is loaded), ``created_at``.
         """
-        with self.connect() as con:
+        with self._tables() as con:
             found = dict(con.execute("select project_id, event_times from clocks").fetchall())
         rows = [{**row, "times_are": found.get(row["project_id"])} for row in self._generation.projects]
         return pd.DataFrame(rows, columns=PROJECT_COLUMNS)
@@ -217,6 +217,10 @@ class Workspace:
         with warehouse.reading(self.home, self._generation) as con:
             yield con
 
+    def _tables(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """As ``connect``, without the events: what answers at once is answered from here."""
+        return warehouse.attached(self.home, self._generation)
+
     def _with_as_of(self, frame: pd.DataFrame, asked: datetime | str | None = None) -> pd.DataFrame:
         """The table with its last column ``as_of``: naive and UTC, as all instants in tables."""
         known = [instant for instant in (self.as_of, asked and mtu.instant(asked).replace(tzinfo=UTC)) if instant]
@@ -237,7 +241,7 @@ class Workspace:
     @dated
     def cohorts(self) -> pd.DataFrame:
         """One row per cohort: ``project_id, cohort, size, exportable, loaded_at, as_of``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return self._with_as_of(audience.cohorts(con, self._project))
 
     def largest_cohort(self) -> str:
@@ -351,26 +355,26 @@ class Workspace:
     @dated
     def mtu(self, **options: Any) -> pd.DataFrame:
         """One row per month: the bill in its readings, and ``as_of``. Options: see ``mtu.monthly``."""
-        with self.connect() as con:
+        with self._tables() as con:
             months = mtu.monthly(con, self._project["project_id"], **options)
         return self._with_as_of(months, options.get("as_of"))
 
     @dated
     def mtu_history(self, **options: Any) -> pd.DataFrame:
         """One row per month and change of its numbers, late merges among them. See ``mtu.history``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return mtu.history(con, self._project["project_id"], **options)
 
     @dated
     def organisation_mtu(self, projects: Iterable[str] | None = None, **options: Any) -> pd.DataFrame:
         """One row per month: the sum over projects (default: all). See ``mtu.organisation``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return mtu.organisation(con, projects, **options)
 
     @dated
     def marginal_mtu(self, month: str | None = None, **options: Any) -> pd.DataFrame:
         """One row per month and event: how many users would leave the bill without it. See ``marginal.marginal``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return marginal.marginal(con, self._project["project_id"], month, **options)
 
     @dated
@@ -382,19 +386,19 @@ class Workspace:
     @dated
     def mtu_spikes(self, by: str = "month", **options: Any) -> pd.DataFrame:
         """One row per unusual month or day and event behind it. See ``marginal.spikes``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return marginal.spikes(con, self._project["project_id"], by, **options)
 
     @dated
     def anonymous_share(self, **options: Any) -> pd.DataFrame:
         """One row per month: how many of its users are known by a device alone. See ``mtu.anonymous``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return mtu.anonymous(con, self._project["project_id"], **options)
 
     @dated
     def month_to_date(self, **options: Any) -> MonthToDate | None:
         """The newest month so far, where it may end, and how far off such projections were."""
-        with self.connect() as con:
+        with self._tables() as con:
             return forecast.month_to_date(con, self._project["project_id"], **options)
 
     @dated
@@ -406,19 +410,19 @@ class Workspace:
     @dated
     def mailchimp_names(self) -> pd.DataFrame:
         """One row per month and page whose names for Mailchimp's events occurred: ``month, page, events``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return mtu.families(con, self._project["project_id"])
 
     @dated
     def event_classes(self) -> pd.DataFrame:
         """One row per event that is not simply qualifying, or was set by hand: ``event, class, source``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return classes.listed(con)
 
     @dated
     def partners(self) -> pd.DataFrame:
         """One row per partner whose events Mixpanel exempts, and whether they are left out here."""
-        with self.connect() as con:
+        with self._tables() as con:
             return classes.partners(con)
 
     @publishing
@@ -439,7 +443,7 @@ class Workspace:
     @dated
     def quarantine(self) -> pd.DataFrame:
         """One row per line that could not be taken: ``load_id, file, line, byte_offset, reason``."""
-        with self.connect() as con:
+        with self._tables() as con:
             return con.execute("""select q.* from quarantine q
                 where load_id in (select load_id from files where project_id = ?) order by load_id, file, line""",
                                [self._project["project_id"]]).df()
