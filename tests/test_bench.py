@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import counting, data, linking, loading, report, syncing
+from bench import counting, data, linking, loading, pulling, report, syncing
+from bench.fresh import measured
 
 import cohortsync as cs
 
@@ -119,3 +120,18 @@ def test_a_measured_sync_shows_its_requests_beside_the_fewest(tmp_path: Path) ->
     for each in (first, changed, nothing):
         assert each.writes <= each.receipt["writes"] <= each.writes + 3
         assert each.seconds > each.least_s
+
+
+def test_everyone_pulls_the_same_events(export: data.Export, tmp_path: Path) -> None:
+    with pulling.served(export, tmp_path) as url:
+        ways = {pulling.cohortsync: "home", pulling.headless: "nothing", pulling.utils: "events.json",
+                pulling.raw_copy: "events.ndjson"}
+        pulled, counted, *_ = (measured(way, tmp_path / left, url).answer for way, left in ways.items())
+    assert counted["events"] == pulled["events"]
+    assert len(json.loads((tmp_path / "events.json").read_text())) == pulled["events"]
+    assert len(lines(tmp_path / "events.ndjson.gz")) == pulled["events"]
+
+
+def test_the_document_shows_everyones_pull() -> None:
+    pulled = [row[0] for row in rows(written("docs/benchmarks.md", "pulls"), report.PULLS)]
+    assert pulled == ["cohortsync", "mixpanel-headless", "mixpanel-utils", "mixpanel-utils, raw", "cohortsync"]

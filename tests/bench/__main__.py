@@ -81,7 +81,7 @@ def step_rows(run: Run) -> list[report.Row]:
 def show(run: Run) -> None:
     out.print(caption(run))
     for heading, rows in ((report.RATIOS, ratio_rows(run)), (report.SCALE, scale_rows(run)),
-                          (report.STEPS, step_rows(run))):
+                          (report.STEPS, step_rows(run)), (report.PULLS, run.pulls)):
         table = Table(*heading, box=None, header_style="bold")
         for row in rows:
             table.add_row(*row)
@@ -96,14 +96,18 @@ def figures(run: Run) -> dict[str, Any]:
                          "ratio": c.ratio, "target": c.target, "reached": c.reached} for c in run.comparisons],
         "loads": [{"events": events, "peak_bytes": found.peak_bytes, **found.answer}
                   for events, found in sorted(run.loads.items())],
-        "refresh": run.refreshed,
+        "refresh": run.refreshed, "pulls": run.pulls,
     }
 
 
 def write_down(run: Run) -> None:
-    tables = [report.markdown(report.RATIOS, ratio_rows(run)), report.markdown(report.SCALE, scale_rows(run))]
-    report.put(ROOT / "README.md", "ratios", "\n\n".join([caption(run), *tables]))
-    report.put(ROOT / "docs" / "benchmarks.md", "steps", report.markdown(report.STEPS, step_rows(run)))
+    """Put what was measured where it belongs; what was not stays as it stands there."""
+    if run.comparisons:
+        tables = [report.markdown(report.RATIOS, ratio_rows(run)), report.markdown(report.SCALE, scale_rows(run))]
+        report.put(ROOT / "README.md", "ratios", "\n\n".join([caption(run), *tables]))
+    for name, heading, rows in (("steps", report.STEPS, step_rows(run)), ("pulls", report.PULLS, run.pulls)):
+        if rows:
+            report.put(ROOT / "docs" / "benchmarks.md", name, report.markdown(heading, rows))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import counting, data, linking, loading, report
 from bench.fresh import Measured, measured
+from bench.pulling import pulls
 from bench.report import Comparison
 
 MEMORY_LIMIT = 4 * 2**30
@@ -31,6 +32,7 @@ class Run:
     comparisons: list[Comparison] = field(default_factory=list)
     loads: dict[int, Measured] = field(default_factory=dict)
     refreshed: dict[str, Any] | None = None
+    pulls: list[report.Row] = field(default_factory=list)
 
     @cached_property
     def export(self) -> data.Export:
@@ -137,4 +139,5 @@ def scale(run: Run) -> None:
 
 
 ALL: dict[str, Callable[[Run], None]] = {
-    "load": load, "mtu": mtu, "links": links, "original": original, "refresh": refresh, "scale": scale}
+    "load": load, "mtu": mtu, "links": links, "original": original, "refresh": refresh, "pulls": pulls,
+    "scale": scale}

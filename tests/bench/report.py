@@ -15,6 +15,7 @@ LINKS = "links of devices, simplified ID merge"
 ORIGINAL = "original ID merge"
 REFRESH = "refresh with the newest day"
 MEMORY = "peak memory of the largest load"
+PULLS = ("pulled by", "events", "events a second", "peak memory", "what is left")
 STEPS = ("step", "full load", "refresh", "share")
 
 
