@@ -119,7 +119,8 @@ def matching(db: sqlite3.Connection, asked: Mapping[str, Any]) -> list[str]:
     else:
         ids = [row[0] for row in db.execute("select distinct_id from profiles order by distinct_id")]
     if some is not None:
-        ids = [each for each in ids if each in set(some)]
+        wanted = set(some)
+        ids = [each for each in ids if each in wanted]
     return [each for each in ids if keep(db, each)] if (keep := condition(asked.get("where"))) else ids
 
 
