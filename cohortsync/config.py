@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,10 +104,11 @@ def open_home(home: Path | str | None = None) -> Path:
 
 
 def _make_own(path: Path) -> None:
-    """Close a workspace's folder to others (0700); one that holds other things, or is everybody's, is left as it is."""
+    """Close a workspace's folder to others; one that holds other things, or is not ours alone, is left as it is."""
     mode, workspace = path.stat().st_mode, (path / "state.sqlite").exists() or not any(path.iterdir())
-    if mode & 0o077 and workspace and not mode & stat.S_ISVTX and os.access(path, os.W_OK):
-        path.chmod(0o700)
+    if mode & 0o077 and workspace and not mode & stat.S_ISVTX:
+        with suppress(OSError):  # somebody else's, or a disk that is only read
+            path.chmod(0o700)
 
 
 def private_folder(path: Path) -> Path:

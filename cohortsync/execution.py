@@ -22,6 +22,7 @@ from cohortsync.sources import Progress, silent
 
 PAUSING = (400, 401, 403, 404)  # what Mixpanel's own integration pauses a connection for
 KEPT = ("added", "kept", "removed", "refused", "accounted", "size")
+APPROVABLE = ("empty", "remove", "add", "first")  # the guards that a person can say yes to
 CHANGED = "changed"
 
 
@@ -30,7 +31,7 @@ def verdict(error: CohortsyncError, refreshing: bool) -> tuple[str, str]:
 
     Nothing was sent of a run that is ``skipped``. What may pass by itself leaves the sync active.
     """
-    if isinstance(error, UnsafePlan) and error.guard not in ("", CHANGED):
+    if isinstance(error, UnsafePlan) and error.guard in APPROVABLE:
         return "needs approval", NEEDS_APPROVAL
     refused = isinstance(error, ApiFinal) and error.status in PAUSING
     unfit = isinstance(error, BadInput) or (isinstance(error, UnsafePlan) and error.guard != CHANGED)

@@ -123,9 +123,8 @@ def test_a_cohort_that_the_webhook_sends_is_as_fresh_as_what_it_sent_last(
     with ledger.state(standing.home) as con:
         con.execute("insert into mixpanel_cohorts values ('local', '77', ?, ?, null, null, null, ?)",
                     (COHORT, COHORT, ledger.now()))
-        con.execute("insert into webhook_sessions (project_id, cohort_id, session_id, action, total_pages, status, "
-                    "started_at, applied_at) values ('local', '77', 'a', 'members', 1, 'applied', ?, ?)",
-                    (ledger.now(), ledger.now()))
+        con.execute("insert into webhook_sessions (project_id, cohort_id, session_id, number, status, started_at, "
+                    "applied_at) values ('local', '77', 'a', 1, 'applied', ?, ?)", (ledger.now(), ledger.now()))
     run = standing.start_sync(COHORT)
     assert run.refresh().source == "webhook"
     run.close()
@@ -266,6 +265,7 @@ def test_a_role_that_is_lost_pauses_the_dynamic_syncs_of_the_project(
     (BadInput("x"), True, ("skipped", "Active")), (BadInput("x"), False, ("failed", "Paused")),
     (ConfigurationError("x"), True, ("skipped", "Paused")), (StoreError("x"), False, ("failed", "Active")),
     (UnsafePlan("x", guard="remove"), False, ("needs approval", "Needs approval")),
+    *((UnsafePlan("x", guard=guard), False, ("failed", "Paused")) for guard in ("canary", "adopt")),
     (UnsafePlan("x", guard="changed"), False, ("failed", "Active")), (UnsafePlan("x"), False, ("failed", "Paused"))])
 def test_an_error_is_told_by_who_can_act(error: CohortsyncError, refreshing: bool, found: tuple[str, str]) -> None:
     assert verdict(error, refreshing) == found

@@ -192,12 +192,12 @@ def _written(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_folder_that_was_there_keeps_its_permissions_and_a_file_is_no_workspace(tmp_path: Path) -> None:
+def test_an_empty_folder_becomes_a_workspace_of_ones_own_and_a_file_none(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)
     (tmp_path / "file").write_text("mine")
     before = (tmp_path / "file").stat().st_mode
     cs.open(tmp_path / "shared").init("UTC", "simplified")
-    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "shared" / "state.sqlite").stat().st_mode & 0o777 == 0o600
     with pytest.raises(cs.CohortsyncError, match="cannot be the workspace"):
         cs.open(tmp_path / "file")
