@@ -17,10 +17,11 @@ HISTORY = {"status": "How it ended", "reason": "Why", "started": "Begun (UTC)", 
 COLOURS = {ACTIVE: "green", PAUSED: "gray", NEEDS_APPROVAL: "orange"}
 
 
-def show_one(workspace: cs.Workspace, row: dict[str, Any]) -> None:
+def show_one(workspace: cs.Workspace, row: dict[str, Any], last_run: str) -> None:
     """How a sync stands, what can be done with it, and its history."""
     name = progress.name_of("standing", row["sync_id"])
     st.badge(row["status"], color=COLOURS.get(row["status"], "blue"))  # type: ignore[arg-type]
+    st.markdown(frame.plain(last_run))
     if row["reason"]:
         st.warning(frame.plain(row["reason"]), icon=":material/front_hand:")
     ended = progress.follow(workspace, name)
@@ -70,4 +71,4 @@ if table.empty:
 shown.table(table.assign(due=table["due_at"].str[:16].str.replace("T", " ")), HEADINGS)
 names = dict(zip(table["sync_id"], table["cohort"] + " → " + table["audience_name"], strict=True))
 chosen = frame.choose("Look at", list(names), "sync", names.__getitem__)
-show_one(workspace, workspace.find_sync(chosen))
+show_one(workspace, workspace.find_sync(chosen), table.set_index("sync_id")["last_run"][chosen])
