@@ -135,3 +135,11 @@ def test_everyone_pulls_the_same_events(export: data.Export, tmp_path: Path) -> 
 def test_the_document_shows_everyones_pull() -> None:
     pulled = [row[0] for row in rows(written("docs/benchmarks.md", "pulls"), report.PULLS)]
     assert pulled == ["cohortsync", "mixpanel-headless", "mixpanel-utils", "mixpanel-utils, raw", "cohortsync"]
+
+
+def test_pandas_ends_with_the_same_numbers(export: data.Export, tmp_path: Path) -> None:
+    found = loading.pandas(tmp_path / "by-pandas", export.files[0], EVENTS)
+    loading.cohortsync(tmp_path / "home", [export.files[0]])
+    counted = cs.open(tmp_path / "home").sql("""select (select count(*) from events) as events,
+        (select count(*) from activity) as activity, (select count(*) from user_months) as user_months""")
+    assert counted.to_dict("records") == [{name: found[name] for name in ("events", "activity", "user_months")}]

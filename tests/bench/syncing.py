@@ -24,9 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 import cohortsync as cs
-from cohortsync import emails, mailchimp, plan, sandbox
+from cohortsync import emails, fields, mailchimp, plan, sandbox
 from cohortsync.config import Settings
-from cohortsync.delivery import _contacts
 
 KEY = "0" * 32 + "-us6"
 DELAY_S = 0.05
@@ -104,7 +103,7 @@ def planned(people: int) -> float:
     """People a second, from a cohort and an audience as tables to every request's body as bytes."""
     audience = pd.DataFrame({
         "canonical_id": [f"u{n}" for n in range(people)], "address": [f"person{n}@shop.example" for n in range(people)],
-        "reason": "exportable", "first_name": "Pat", "last_name": "Doe", "last_seen_at": None})
+        "reason": "exportable", fields.COLUMN + "FNAME": "Pat", fields.COLUMN + "LNAME": "Doe", "last_seen_at": None})
     audience["distinct_id"] = audience["canonical_id"]
     audience["member_hash"] = audience["address"].map(emails.member_hash).astype("str")
     half = audience.iloc[: people // 2]
@@ -117,7 +116,7 @@ def planned(people: int) -> float:
         there = found.loc[found["word"] == "add_existing", "address"].tolist()
         for start in range(0, len(new), CHUNK):
             request = mailchimp.build_batch_subscribe(
-                "1a2b3c4d5e", _contacts(new.iloc[start:start + CHUNK], {"FNAME", "LNAME"}), "subscribed", "everyone")
+                "1a2b3c4d5e", fields.contacts(new.iloc[start:start + CHUNK]), "subscribed", "everyone")
             json.dumps(request.body).encode()
         for start in range(0, len(there), CHUNK):
             json.dumps(mailchimp.build_segment_update("1a2b3c4d5e", 1, there[start:start + CHUNK], []).body).encode()
