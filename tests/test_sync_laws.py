@@ -1,4 +1,4 @@
-"""Any sequence of changes on both sides, faults and syncs keeps what a sync promises."""
+"""Any sequence of changes on both sides, faults, syncs and undos keeps what a sync promises."""
 
 from __future__ import annotations
 
@@ -115,6 +115,23 @@ class Life(RuleBasedStateMachine):
         again = self.trial.sync_until_done()
         assert (again["added"], again["removed"], again["writes"]) == (0, 0, 0)
         self.segment_id = receipt["segment_id"]
+
+    @precondition(lambda self: self.trial.receipts)
+    @rule(rate=st.sampled_from([0, 0.1]), seed=st.integers(0, 1000))
+    def the_last_run_is_undone(self, rate: float, seed: int) -> None:
+        self.place.set(faults="all", fault_rate=rate, fault_seed=seed)
+        self.trial.undo()
+        self.place.set(fault_rate=0)
+
+    @precondition(lambda self: self.segment_id is not None)
+    @rule()
+    def a_run_undone_at_once_leaves_the_segment_as_it_was(self) -> None:
+        before = self.trial.on_segment(self.segment_id)
+        receipt = self.trial.sync_until_done()
+        if receipt["writes"] and self.trial.undo() and receipt["segment_id"] == self.segment_id:
+            after = self.trial.on_segment(self.segment_id)
+            reachable = {key for key, status in self.trial.members().items() if status not in trials.UNREACHABLE}
+            assert set(before) & reachable == set(after) & reachable
 
     @invariant()
     def nobodys_consent_was_touched(self) -> None:

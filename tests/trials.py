@@ -24,7 +24,7 @@ from conftest import OWNER_KEY
 
 import cohortsync as cs
 from cohortsync import emails, sandbox
-from cohortsync.errors import ApiTransient, UnsafePlan
+from cohortsync.errors import ApiTransient, BadInput, UnsafePlan
 from cohortsync.mailchimp import Unanswered
 from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp import consent
@@ -150,6 +150,17 @@ class Trial:
             self.refusals.append(str(error))
             return None
         self.receipts.append(receipt)
+        self.check(receipt)
+        return receipt
+
+    def undo(self) -> dict[str, Any] | None:
+        """Take the last run back: the receipt, or None when that run cannot be undone or gave up for now."""
+        try:
+            plan = self.place.workspace.undo(self.receipts[-1]["run_id"])
+            receipt = self.place.workspace.apply(plan, force=True)
+        except (ApiTransient, BadInput, Unanswered, UnsafePlan) as error:
+            self.refusals.append(str(error))
+            return None
         self.check(receipt)
         return receipt
 
