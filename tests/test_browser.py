@@ -222,7 +222,7 @@ def test_a_growth_team_walks_the_whole_way_without_a_terminal(
         visit.page.locator(".js-plotly-plot").first.wait_for()
         visit.picture(f"{number}-mtu-{view}")
     visit.go_to("Audience")
-    visit.sees("mixpanel_power-users")
+    visit.sees("Segments kept for cohorts")
     visit.picture("11-audience")
     visit.go_to("Runs")
     visit.sees("Proven by reading back")

@@ -13,7 +13,7 @@ HEADINGS = {"month": "Month", "mtu": "MTU", "mtu_without_exemption": "Mailchimp 
             "mtu_engagement_counted": "Opens, clicks counted", "exempt_users": "Exempt", "events": "Events",
             "guardrail": "Guardrail", "billable": "Billable", "complete": "Complete"}
 EVENTS = {"event": "Event", "counts_as": "Counts as", "users": "Users", "sole_users": "Only event of",
-          "billable_effect": "Bill without it", "events": "Events"}
+          "billable_effect": "Bill lower by", "events": "Events"}
 GUARDRAILS = dict(zip(GUARDRAIL_EVENTS, ("all events", "only events that count for MTU",
                                          "events that count, and opens of mails"), strict=True))
 READINGS = """

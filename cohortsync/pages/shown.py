@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -45,11 +45,13 @@ def people(rows: pd.DataFrame, headings: Mapping[str, str], of: int | None = Non
     table(first_rows if whole else masked(first_rows), headings)
 
 
-def table(rows: pd.DataFrame, headings: Mapping[str, str]) -> None:
-    """A table under the headings given, numbers with separators."""
+def table(rows: pd.DataFrame, headings: Mapping[str, str], wide: Sequence[str] = ()) -> None:
+    """A table under the headings given, numbers with separators; ``wide``: the columns that need room."""
     shown = rows[list(headings)].rename(columns=dict(headings))
-    numbers = {str(name): st.column_config.NumberColumn(format="localized") for name in shown.select_dtypes("int")}
-    st.dataframe(shown, hide_index=True, placeholder="", column_config=numbers)
+    columns: dict[str, Any] = {str(name): st.column_config.NumberColumn(format="localized")
+                               for name in shown.select_dtypes("int")}
+    columns |= {headings[name]: st.column_config.TextColumn(width="large") for name in wide}
+    st.dataframe(shown, hide_index=True, placeholder="", column_config=columns)
 
 
 def csv(table: pd.DataFrame) -> bytes:

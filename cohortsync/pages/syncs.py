@@ -24,10 +24,7 @@ def show_one(workspace: cs.Workspace, row: dict[str, Any], last_run: str) -> Non
     st.markdown(frame.plain(last_run))
     if row["reason"]:
         st.warning(frame.plain(row["reason"]), icon=":material/front_hand:")
-    ended = progress.follow(workspace, name)
-    for run in ended.answer() if ended and isinstance(ended.answer(), list) else []:
-        st.info(f"**{frame.plain(run['status'].capitalize())}** {frame.plain(run.get('reason') or '')}",
-                icon=":material/task_alt:")
+    progress.follow(workspace, name)
     if not progress.at_work(workspace, name) and login.only_admins("running, pausing and approving syncs"):
         if row["status"] == NEEDS_APPROVAL:
             approve(workspace, row, name)
@@ -68,7 +65,7 @@ with frame.told():
     table = workspace.syncs()
 if table.empty:
     frame.ask_for("No sync stands yet. Plan an export, and choose how often it is to run.", "Plan an export", "export")
-shown.table(table.assign(due=table["due_at"].str[:16].str.replace("T", " ")), HEADINGS)
+shown.table(table.assign(due=table["due_at"].str[:16].str.replace("T", " ")), HEADINGS, wide=["last_run"])
 names = dict(zip(table["sync_id"], table["cohort"] + " → " + table["audience_name"], strict=True))
 chosen = frame.choose("Look at", list(names), "sync", names.__getitem__)
 show_one(workspace, workspace.find_sync(chosen), table.set_index("sync_id")["last_run"][chosen])
