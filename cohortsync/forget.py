@@ -67,11 +67,13 @@ class Person:
 def forget(home: Path, given: str, project_id: str | None = None, progress: Progress = silent) -> Erased:
     """Erase a person, named by an address or a distinct_id, and keep salted hashes so that nobody exports them again.
 
-    ``project_id``: whose distinct_id it is; None: any project's. Raises BadInput for nothing.
+    ``project_id``: whose distinct_id it is; None: any project's. Raises BadInput for nothing, ConfigurationError
+    where there is no such project.
     """
     if not given.strip():
         raise BadInput("Name a person by an address or a distinct_id.")
-    projects = [row["project_id"] for row in ledger.projects(home) if project_id in (None, row["project_id"])]
+    have = [row["project_id"] for row in ledger.projects(home)]
+    projects = have if have and project_id is None else [warehouse.required_project(home, project_id)["project_id"]]
     person = find(home, given, projects)
     erased = Erased(len(person.marks.ids), len(person.addresses))
     ledger.record_forgotten(home, person.keys)  # first: whatever happens now, there is no export any more

@@ -376,7 +376,7 @@ def to_disk(path: Path) -> None:
 
 def generations_on_disk(home: Path) -> set[int]:
     """Also those of which only a lock or a log is left: a number is not used again before all of it is gone."""
-    stems = {path.name.partition(".")[0] for path in (home / "warehouse").iterdir()}
+    stems = {path.name.partition(".")[0] for path in (home / "warehouse").glob("*")}
     return {int(stem) for stem in stems if stem.isdecimal()}
 
 

@@ -20,6 +20,7 @@ from standing import COHORT
 
 import cohortsync as cs
 from cohortsync import config, emails, ledger, mirror, runs, sandbox, strike
+from cohortsync.errors import BadInput, ConfigurationError
 from cohortsync.strike import Marks
 
 MARIA = {"$distinct_id": "u-forget-1027", "$properties": {"$email": "Maria.Q@Harbor.example", "$first_name": "Maria"}}
@@ -177,6 +178,17 @@ def test_somebody_nobody_knows_is_still_never_exported(connected: cs.Workspace) 
     assert +erased.found == {}
     key = emails.member_hash("nobody.yet@harbor.example")
     assert ledger.forgotten_among(connected.home, [key, "other"]) == {key}
+
+
+def test_a_workspace_without_anything_loaded_takes_a_person_to_forget(tmp_path: Path) -> None:
+    workspace = cs.open(tmp_path / "home")
+    with pytest.raises(ConfigurationError, match="cohortsync init"):
+        workspace.forget(ADDRESS)
+    workspace.init("UTC", "simplified")
+    workspace.forget(ADDRESS)
+    assert ledger.forgotten_among(workspace.home, [emails.member_hash(ADDRESS)])
+    with pytest.raises(BadInput, match="Name a person"):
+        workspace.forget(" ")
 
 
 def test_a_pull_from_mixpanel_brings_nobody_back_into_an_export(tmp_path: Path) -> None:
