@@ -160,20 +160,25 @@ def _gather_anew(draft: Draft, projects: list[dict[str, Any]], paths: list[Path]
     What ``properties`` hold is all that was ever sent.
     """
     con = draft.con
-    con.execute(f"""create temp table former as
+    con.execute(f"""create temp view former as
         select json_object('event', event, 'properties', properties::json) as json, project_id,
                (load_id::bigint << 32) | file_no as file_no, line from {events.live(event_source(paths))}""")
+    written = {project["project_id"]: _write_events(draft, project["project_id"], f"m{number}", watch)
+               for number, project in enumerate(projects)}
     for table in GATHERED:
         con.execute(f"delete from generation.{table}")
-    for number, project in enumerate(projects):
-        con.execute("set variable project_id = ?", [project["project_id"]])
-        con.execute("set variable load_id = 0")
-        con.execute(f"""create or replace temp view lines as
-            from former where project_id = {quoted(project["project_id"])}""")
-        rows = f"""select * replace ((file_no >> 32)::integer as load_id, (file_no & {0xffffffff})::integer as file_no)
-            from ({sql("stage_events")})"""
-        written = events.write_days(draft, rows, f"m{number}", watch, "Writing events by day")
-        con.execute(f"create or replace temp view staged as from {event_source(written)}")
+    for project_id, new in written.items():
+        con.execute(f"create or replace temp view staged as from {event_source(new)}")
         identity.refresh_evidence(con)
-        events.add_files(con, project["project_id"], written)
+        events.add_files(con, project_id, new)
         events.note_lags(con)
+
+
+def _write_events(draft: Draft, project_id: str, mark: str, watch: Progress) -> list[Path]:
+    """The project's events of the view ``former``, by day; a row's load travels in its file's number."""
+    draft.con.execute("set variable project_id = ?", [project_id])
+    draft.con.execute("set variable load_id = 0")
+    draft.con.execute(f"create or replace temp view lines as from former where project_id = {quoted(project_id)}")
+    rows = f"""select * replace ((file_no >> 32)::integer as load_id, (file_no & {0xffffffff})::integer as file_no)
+        from ({sql("stage_events")})"""
+    return events.write_days(draft, rows, mark, watch, "Writing events by day")

@@ -19,6 +19,7 @@ from cohortsync import config, ledger, proof
 from cohortsync.errors import BadInput
 from cohortsync.plan import Plan, Target, Terms, shown
 
+SINCE_0_1_0 = {"was_exported": False, "old_hash": None, "old_address": None}  # columns that its runs do not have
 WROTE = ("applying", "completed", "incomplete", "interrupted", "failed")  # runs that may have changed the segment
 
 
@@ -63,7 +64,9 @@ def outcome(home: Path, run_id: str) -> pd.DataFrame:
     place = folder(home, run_id)
     for name in ("outcome.parquet", "plan.parquet"):
         if (place / name).exists():
-            return pd.read_parquet(place / name)
+            people = pd.read_parquet(place / name)
+            lacking = {column: value for column, value in SINCE_0_1_0.items() if column not in people}
+            return people.assign(**lacking)
     raise BadInput(f"Run {run_id} left no table of people (it never got that far, or was cleared).")
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,18 @@ def test_one_that_was_interrupted_between_state_and_warehouse_goes_on(released: 
     home = released / "home"
     migration._migrate_state(home)
     assert answers(cs.open(home))["mtu"].equals(answers(loaded_now(released))["mtu"])
+
+
+def test_one_that_is_killed_again_and_again_is_brought_up_to_date_in_the_end(released: Path) -> None:
+    script = (f"import cohortsync as cs\nprint('now', flush=True)\ncs.open({str(released / 'home')!r})")
+    for seconds in (0.0, 0.05, 0.2, 0.5):
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as opening:
+            assert opening.stdout and opening.stdout.readline() == b"now\n"
+            time.sleep(seconds)
+            opening.kill()
+    migrated, fresh = answers(cs.open(released / "home")), answers(loaded_now(released))
+    for question in ("mtu", "events", "audience", "history"):
+        pd.testing.assert_frame_equal(migrated[question], fresh[question], obj=question)
 
 
 def test_several_that_open_it_at_once_wait_for_each_other(released: Path) -> None:
