@@ -101,10 +101,12 @@ def figures(run: Run) -> dict[str, Any]:
 
 
 def write_down(run: Run) -> None:
-    """Put what was measured where it belongs; what was not stays as it stands there."""
-    if run.comparisons:
+    """Put what was measured where it belongs; the README's tables are of one whole run with three sizes, or stay."""
+    if {comparison.what for comparison in run.comparisons} == report.WHOLE and len(run.loads) >= report.SIZES:
         tables = [report.markdown(report.RATIOS, ratio_rows(run)), report.markdown(report.SCALE, scale_rows(run))]
         report.put(ROOT / "README.md", "ratios", "\n\n".join([caption(run), *tables]))
+    elif run.comparisons:
+        err.print("The README keeps its tables: they take every part of one run, with --scale.")
     for name, heading, rows in (("steps", report.STEPS, step_rows(run)), ("pulls", report.PULLS, run.pulls)):
         if rows:
             report.put(ROOT / "docs" / "benchmarks.md", name, report.markdown(heading, rows))

@@ -69,6 +69,7 @@ class Run:
 
     def compare(self, what: str, ours: float, other: str, theirs: float, target: float, at_most: bool = False) -> None:
         self.comparisons.append(Comparison(what, ours, other, theirs, target, at_most))
+        self.say("  " + " | ".join(self.comparisons[-1].row))
 
 
 def load(run: Run) -> None:
