@@ -488,15 +488,17 @@ def fetch_profiles(client: Client, path: Path, cohort_id: str = "", everyone: bo
     together are not as many as were announced, or Mixpanel has forgotten the query.
     """
     path.touch(mode=0o600)
-    for _ in range(3):
+    for _ in range(client.settings.attempts):
         try:
             announced, written = _fetch_pages(client, path, partial(
                 build_engage, client.project_id, cohort_id=cohort_id, everyone=everyone, properties=properties,
                 pages_count=client.settings.mixpanel_pages_count), watch)
         except SessionExpired:
+            client.notice("Reading people anew: Mixpanel has forgotten the query")
             continue
         if announced == written:
             return written
+        client.notice(f"Reading people anew: {announced:,} were announced, and {written:,} came")
     raise ApiTransient("The pages of profiles kept changing while they were read. Try again later.")
 
 

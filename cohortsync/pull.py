@@ -151,7 +151,7 @@ class _Pull:
     # events
 
     def _fetch_events(self) -> None:
-        waiting, tries = self.plan.spans[::-1], 0
+        waiting, tries, broken = self.plan.spans[::-1], 0, 0
         while waiting:
             first, last = waiting.pop()
             self.progress(f"Events of {first} to {last}", self.report.days, self.plan.days)
@@ -163,11 +163,14 @@ class _Pull:
             except TooLate:
                 waiting += self._without_last_day(first, last)
             except Interrupted:
-                tries = tries + 1 if first == last else 0
+                tries, broken = (tries + 1 if first == last else 0), broken + 1
                 if tries >= self.client.settings.attempts:
                     raise
                 self._pause(tries)
                 waiting += halves(first, last) if first < last else [(first, last)]
+        if broken:
+            self.report.notes.append(f"Mixpanel broke off in the middle of {broken:,} exports; their days were asked "
+                                     "for again.")
 
     def _pause(self, tries: int) -> None:
         settings = self.client.settings

@@ -219,9 +219,12 @@ def test_a_cohort_that_is_not_there_is_one_clear_error(workspace: cs.Workspace) 
 
 @pytest.mark.parametrize("fault", ["429", "429_retry_after", "500", "502", "cut", "terminated_early", "split_record",
                                    "duplicate_rows", "expired_session"])
-def test_a_pull_through_a_fault_ends_whole(own: Any, workspace: cs.Workspace, tmp_path: Path, fault: str) -> None:
-    settle(own, faults=fault, fault_rate=0.4, fault_seed=7)
-    workspace.pull(since=SINCE)
+def test_a_pull_through_a_fault_ends_whole(own: Any, workspace: cs.Workspace, tmp_path: Path, fault: str,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHORTSYNC_ATTEMPTS", "20")
+    settle(own, faults=fault, fault_rate=0.4, fault_seed=62)
+    report = workspace.pull(since=SINCE)
+    assert any("broke off in the middle" in text for text in report.notes) == (fault in ("cut", "terminated_early"))
     settle(own, fault_rate=0)
     twice = {"superseded", "lags", "rows by kind"} if fault == "duplicate_rows" else set()
     assert differences(workspace, as_files(own, tmp_path)).keys() <= twice
