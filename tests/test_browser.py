@@ -132,7 +132,7 @@ class Visit:
         self.page.get_by_role("heading", name=name, level=1).wait_for()
 
     def sees(self, text: str | re.Pattern[str]) -> None:
-        self.page.get_by_text(text).first.wait_for()
+        self.page.get_by_text(text).filter(visible=True).first.wait_for()
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
