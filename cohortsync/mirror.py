@@ -47,7 +47,7 @@ def refresh(home: Path, client: Client, audience_id: str, merge_fields: bool = F
 
 def archived_since(home: Path, client: Client, audience_id: str) -> pd.Series:
     """Hashes of those who were archived since the last refresh began, read now."""
-    _, state = _kept(home, audience_id)
+    state = _state(_file(home, audience_id))
     return mailchimp.fetch_members(client, audience_id, "archived", since=state.get("since"))["member_hash"]
 
 
@@ -83,13 +83,17 @@ def _file(home: Path, audience_id: str) -> Path:
 def _kept(home: Path, audience_id: str) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     """What was read last, and when; nothing for one kept by an older release."""
     file = _file(home, audience_id)
-    metadata = (pq.read_schema(file).metadata or {}) if file.exists() else {}
-    if STATE not in metadata:
+    if not (state := _state(file)):
         return None, {}
     members = pd.read_parquet(file).drop(columns="audience_id")
     for column in members.columns.intersection(["tags", "merge_fields"]):
         members[column] = members[column].map(json.loads).astype("object")
-    return members, json.loads(metadata[STATE])
+    return members, state
+
+
+def _state(file: Path) -> dict[str, Any]:
+    metadata = (pq.read_schema(file).metadata or {}) if file.exists() else {}
+    return json.loads(metadata.get(STATE, b"{}"))
 
 
 def _keep(home: Path, audience_id: str, members: pd.DataFrame, state: dict[str, Any]) -> None:

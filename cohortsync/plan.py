@@ -1,4 +1,4 @@
-"""What a sync will do to each person, decided from values alone: nothing is read or sent here.
+"""A plan: what a sync will do to each person, what that takes, and what stops it. Nothing is read or sent here.
 
 Words: ``add_new`` (not in the audience), ``add_existing`` (in it, not on the segment), ``keep`` (on the
 segment already), ``refuse`` (must not be added; the reason says why), ``remove`` (on the segment, should not be),
@@ -7,12 +7,11 @@ segment already), ``refuse`` (must not be added; the reason says why), ``remove`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,10 +24,7 @@ WORDS = ("add_new", "add_existing", "keep", "refuse", "remove")
 ADDING = ("add_new", "add_existing")
 NOT_MAILABLE = ("unsubscribed", "cleaned", "archived")
 OWN_RULES = ("no_consent", "forgotten_here")  # reasons to take someone off the segment, whatever Mailchimp thinks
-TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
-UNKEPT = ("distinct_id", "first_name", "last_name", "last_seen_at", "edit", "consent")
 EXPORT_COLUMNS = ["member_hash", "address", "canonical_id", "edit"]
-NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,8 @@ class Plan:
     """One cohort's plan.
 
     ``people``: one row a person with ``member_hash, address, canonical_id, word, reason, status`` (in the
-    audience now), ``in_segment``, ``was_exported`` (on it as the last export left it), ``old_hash, old_address`` (of
+    audience now), ``in_segment``, ``exportable`` (a user of the cohort),
+    ``was_exported`` (on it as the last export left it), ``old_hash, old_address`` (of
     someone whose address changed: comes off the segment with the same line).
     ``excluded``: reason → ids that are not exportable. ``first``: no export was made to the segment yet.
     ``reads``: requests it took to make. ``as_of``: when the Mixpanel data it was made from was published.
@@ -210,11 +207,10 @@ class Plan:
 
     def cohort_people(self) -> pd.DataFrame:
         """The exportable users as ``plan_people`` takes them."""
-        people = self.people
-        ours = people["word"].isin([*ADDING, "keep", "refuse"]) | people["reason"].isin(OWN_RULES)
+        people = self.people[self.people["exportable"].astype(bool)]
         placed = [name for name in ("word", "status", "in_segment", "was_exported", "old_hash", "old_address",
-                                    "fields_differ") if name in people]
-        return people[ours].assign(consent=people["reason"] != "no_consent", reason="exportable").drop(columns=placed)
+                                    "exportable", "fields_differ") if name in people]
+        return people.assign(consent=people["reason"] != "no_consent", reason="exportable").drop(columns=placed)
 
     def preview(self) -> pd.DataFrame:
         """``people`` fit to be shown: addresses masked, also where they are ids, names left out."""
@@ -227,7 +223,7 @@ class Plan:
 
 def shown(people: pd.DataFrame) -> pd.DataFrame:
     """Rows of a plan or an outcome with ``email`` and ``old_email`` masked, names and hashes left out."""
-    hidden = [name for name in map(str, people) if name in ("member_hash", "old_hash", "fields_differ")
+    hidden = [name for name in map(str, people) if name in ("member_hash", "old_hash", "exportable", "fields_differ")
               or name.startswith("field.")]
     frame = emails.masked(people.drop(columns=hidden)).rename(columns={"old_address": "old_email"})
     frame["old_email"] = frame["old_email"].map(emails.mask, na_action="ignore")
@@ -242,98 +238,10 @@ def pages(rows: int) -> int:
     return -(-rows // 1000)
 
 
-def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFrame, rejects: Mapping[str, str],
-                last: pd.DataFrame | None = None, forgotten: Set[str] = frozenset(),
-                keep_hand_edits: bool = False) -> pd.DataFrame:
-    """One row per exportable user and per person on the segment who is none.
-
-    ``audience``: rows of ``audience.people``; ``members``: of the mirror, archived included; ``on_segment``:
-    ``member_hash, address, status`` of everyone on the segment; ``rejects``: member hash → refusal that is
-    remembered; ``last``: what the last export left (``EXPORT_COLUMNS``), None before the first; ``forgotten``:
-    hashes of people who are never to be exported again.
-    """
-    left = NO_EXPORT if last is None else last
-    status = members.drop_duplicates("member_hash").set_index("member_hash")["status"]
-    wanted = _wanted(audience, status, on_segment, left)
-    wanted["word"], wanted["reason"] = _words(wanted, rejects, forgotten, last is not None, keep_hand_edits)
-    others = _others(wanted, status, on_segment, left, forgotten, last is not None, keep_hand_edits)
-    return _with_old_addresses(wanted, others)
-
-
-def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame) -> pd.DataFrame:
-    """The exportable users, and where each stands in the three views."""
-    wanted = audience[audience["reason"] == "exportable"].copy()
-    if "member_hash" not in wanted:
-        wanted["member_hash"] = wanted["address"].map(emails.member_hash).astype("str")
-    wanted["status"] = wanted["member_hash"].map(status)
-    wanted["in_segment"] = among(wanted["member_hash"], on_segment["member_hash"])
-    wanted["edit"] = wanted["member_hash"].map(left.set_index("member_hash")["edit"])
-    wanted["was_exported"] = wanted["edit"].isin(["", "unproven"])
-    return wanted.reset_index(drop=True)
-
-
-def _words(wanted: pd.DataFrame, rejects: Mapping[str, str], forgotten: Set[str], exported_before: bool,
-           keep_hand_edits: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Each person's word and reason; where several rules hold, the first of them."""
-    key, there, new = wanted["member_hash"], wanted["in_segment"], wanted["status"].isna()
-    barred = wanted["status"].isin(NOT_MAILABLE)
-    taken_off = ~there & ~new & ((wanted["edit"] == "") | (wanted["edit"] == "removed_by_hand"))
-    put_on = there & ~wanted["was_exported"] & exported_before
-    refusal = key.map(rejects) if rejects else pd.Series(None, index=key.index, dtype="object")
-    named = refusal.where(refusal.isin(TOLD_APART), "rejected_before")
-    consent = wanted["consent"].fillna(False).astype(bool) if "consent" in wanted else pd.Series(True, index=key.index)
-    unlike = there.map({True: "remove", False: "refuse"})
-    rules = [(among(key, forgotten), unlike, "forgotten_here"), (~consent, unlike, "no_consent"),
-             (barred, "refuse", wanted["status"]), (new & ~there & refusal.notna(), "refuse", named),
-             (put_on, "keep", "added_by_hand"), (there, "keep", ""),
-             (taken_off & keep_hand_edits, "refuse", "removed_by_hand"),
-             (taken_off, "add_existing", "removed_by_hand"), (new, "add_new", "")]
-    holds = [rule[0].to_numpy(dtype=bool) for rule in rules]
-    return (np.select(holds, [_column(rule[1]) for rule in rules], "add_existing"),
-            np.select(holds, [_column(rule[2]) for rule in rules], ""))
-
-
-def _column(value: Any) -> np.ndarray:
-    return value.to_numpy(dtype=object) if isinstance(value, pd.Series) else np.array(value, dtype=object)
-
-
 def among(keys: pd.Series, others: Iterable[str]) -> pd.Series:
     """Which of these texts are among the others; pandas' own ``isin`` takes ten times as long for text."""
     found = pc.is_in(pa.array(keys, pa.string()), pa.array(others, pa.string()), skip_nulls=True)
     return pd.Series(found.to_numpy(zero_copy_only=False), index=keys.index)
-
-
-def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame,
-            forgotten: Set[str], exported_before: bool, keep_hand_edits: bool) -> pd.DataFrame:
-    """Who is on the segment and is no exportable user of the cohort."""
-    gone = on_segment.loc[~among(on_segment["member_hash"], wanted["member_hash"]), ["member_hash", "address"]]
-    gone = gone.merge(left[["member_hash", "canonical_id", "edit"]], on="member_hash", how="left")
-    barred = gone["member_hash"].isin(forgotten)
-    by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before & ~barred
-    return gone.assign(
-        status=gone["member_hash"].map(status), in_segment=True, was_exported=gone["edit"].isin(["", "unproven"]),
-        word=np.where(by_hand & keep_hand_edits, "leave", "remove"),
-        reason=np.select([barred, by_hand], ["forgotten_here", "added_by_hand"], "not_in_target"))
-
-
-def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """One line for someone whose address changed: the old one, on the segment, beside the new one."""
-    old = others[(others["word"] == "remove") & among(others["canonical_id"], wanted["canonical_id"])]
-    old = old.drop_duplicates("canonical_id").set_index("canonical_id")
-    wanted["old_hash"] = wanted["canonical_id"].map(old["member_hash"])
-    wanted["old_address"] = wanted["canonical_id"].map(old["address"])
-    changed = wanted["old_hash"].notna() & (wanted["reason"] == "")
-    wanted.loc[changed, "reason"] = "address_changed"
-    rest = others[~among(others["member_hash"], old["member_hash"])].assign(old_hash=None, old_address=None)
-    frame = pd.concat([wanted, rest], ignore_index=True)
-    kept = [name for name in wanted.columns if name not in UNKEPT]
-    return frame[_ordered(kept)].astype(dict.fromkeys(["word", "reason", "canonical_id"], "str"))
-
-
-def _ordered(names: list[str]) -> list[str]:
-    first = ["member_hash", "address", "canonical_id", "word", "reason", "status", "in_segment", "was_exported",
-             "old_hash", "old_address"]
-    return first + [name for name in names if name not in first]
 
 
 def _guards(plan: Plan) -> Any:
@@ -375,8 +283,8 @@ def check_unchanged(approved: Plan, fresh: Plan) -> None:
     more = moves(fresh) - moves(approved)
     if more or approved.target.audience_id != fresh.target.audience_id:
         raise UnsafePlan(f"Since the plan was approved, {len(more):,} more changes became due. Nothing was sent; "
-                         "look at the new plan and approve that.", guard="changed", numbers={"more": len(more)},
-                         run_id=fresh.run_id)
+                         f"look at the new plan, {fresh.run_id}, and approve that.", guard="changed",
+                         numbers={"more": len(more)}, run_id=fresh.run_id)
 
 
 def moves(plan: Plan) -> set[tuple[str, str]]:

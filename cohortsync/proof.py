@@ -35,7 +35,7 @@ def outcomes(planned: pd.DataFrame, on_segment: pd.DataFrame, refused: Mapping[s
     there = among(people["member_hash"], after.index)
     moved = ~among(people["old_hash"], after.index)
     barred = among(people["member_hash"], refused) & ~there & moved
-    own_rule = (word == "remove") & people["reason"].isin(OWN_RULES) & ~there
+    own_rule = (word == "remove") & people["exportable"].astype(bool) & ~there
     holds = [barred | (word == "refuse") & moved | own_rule, word.isin(ADDING) & there & moved,
              (word == "keep") & there & moved, (word == "remove") & ~there, word == "leave"]
     people["outcome"] = np.select([rule.to_numpy(dtype=bool) for rule in holds],

@@ -11,8 +11,9 @@ import pandas as pd
 from cohortsync import audience, emails, fields, ledger, mailchimp, mirror, receipts, segment, undo, warehouse
 from cohortsync.errors import BadInput
 from cohortsync.mailchimp import Client
-from cohortsync.plan import Plan, Target, Terms, moves, plan_people, within
+from cohortsync.plan import Plan, Target, Terms, moves, within
 from cohortsync.sources import Progress, silent
+from cohortsync.words import plan_people
 
 
 @dataclass(frozen=True)

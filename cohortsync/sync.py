@@ -19,12 +19,10 @@ from cohortsync.account import connected
 from cohortsync.delivery import Delivery
 from cohortsync.errors import CohortsyncError, UnsafePlan
 from cohortsync.plan import NOT_MAILABLE, Plan, Terms, check_guards, check_unchanged
-from cohortsync.receipts import shown_outcome as outcome
 from cohortsync.sources import Progress, silent
 from cohortsync.survey import Survey
 from cohortsync.warehouse import required_project
 
-__all__ = ["apply", "export", "outcome", "plan", "undo"]
 ROUNDS = 4
 FLEETING = ("merge_fields_refused", "signed_up_too_often")  # refusals that may be over tomorrow
 FLEETING_DAYS = 1
@@ -94,6 +92,7 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
         undoing = approved.undoes if approved else ""
         fresh = survey.undo(undoing) if undoing else survey.cohort(project, cohort, audience_id, terms)
         if approved:
+            receipts.keep_plan(home, fresh)
             check_unchanged(approved, fresh)
             fresh = _under_its_id(home, fresh, approved)
         review(fresh)
@@ -173,6 +172,7 @@ class _Run:
                 if sent:
                     self._send(plan)
                 if not self.delivery.unanswered or not left:
+                    self._settle()
                     on_segment = self._read_back()
                     useless = plan is not self.plan and not sent
                     if useless or not left or proof.is_complete(self._outcome(on_segment)):
@@ -193,13 +193,18 @@ class _Run:
             self.delivery.make_fields(plan)
         self.delivery.send(plan)
 
-    def _again(self) -> Plan:
-        """What is left of the plan, once the server must have finished what it never answered."""
+    def _settle(self) -> None:
+        """Wait until the server must have finished what it never answered."""
         if sent_at := ledger.last_unanswered(self.home, self.plan.run_id):
             self.survey.progress("Waiting for unanswered requests to end", 0, 1)
             until = datetime.fromisoformat(sent_at).timestamp() + self.client.settings.settle_seconds
             sleep(max(until - datetime.now(UTC).timestamp(), 0))
             ledger.record_read_back(self.home, self.plan.run_id)
+        self.delivery.unanswered = 0
+
+    def _again(self) -> Plan:
+        """What is left of the plan, once all that was sent has come to an end."""
+        self._settle()
         again = self.survey.again(self.plan)
         self.target = again.target
         self.overruled |= proof.barred_now(again.people)

@@ -50,7 +50,8 @@ def undo_people(done: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFr
     reasons = [np.full(len(done), reason, dtype=object) if isinstance(reason, str) else np.asarray(reason, dtype=object)
                for _, _, reason in rules]
     return done[["member_hash", "address", "canonical_id"]].assign(
-        word=np.select(holds, [word for _, word, _ in rules], "add_existing"), reason=np.select(holds, reasons, "undo"),
+        word=(word := np.select(holds, [word for _, word, _ in rules], "add_existing")),
+        exportable=np.isin(word, ["add_existing", "refuse"]), reason=np.select(holds, reasons, "undo"),
         status=status, in_segment=there, was_exported=was_added, old_hash=None, old_address=None).astype(
         dict.fromkeys(["word", "reason", "canonical_id"], "str"))
 

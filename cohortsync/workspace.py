@@ -650,4 +650,4 @@ class Workspace:
 
     def outcome(self, run_id: str) -> pd.DataFrame:
         """What became of each person in a run; addresses masked."""
-        return sync.outcome(self.home, run_id)
+        return receipts.shown_outcome(self.home, run_id)

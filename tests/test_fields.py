@@ -147,5 +147,10 @@ def test_who_was_forgotten_here_is_refused_and_comes_off_the_segment(
     assert side.on_segment("mixpanel_two") == {member_hash(BOB)}
     ledger.record_forgotten(connected.home, ["local|b"])
     assert connected.sync("two", side.audience_id, force=True)["refusals"] == {"forgotten_here": 2}
+    (tmp_path / "c.txt").write_text("b\n")
+    connected.load(cohorts={"two": tmp_path / "c.txt"})
+    side.move("mixpanel_two", [ANN], [])
+    gone = connected.sync("two", side.audience_id, force=True)
+    assert (gone["removed"], gone["refused"], gone["accounted"], gone["status"]) == (1, 1, 1, "completed")
     stored = (connected.home / "state.sqlite").read_bytes()
     assert member_hash(ANN).encode() not in stored

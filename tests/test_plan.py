@@ -9,7 +9,8 @@ import pytest
 
 from cohortsync.emails import member_hash
 from cohortsync.errors import UnsafePlan
-from cohortsync.plan import Plan, Target, check_guards, check_unchanged, plan_people, within
+from cohortsync.plan import Plan, Target, check_guards, check_unchanged, within
+from cohortsync.words import plan_people
 
 ANN, BOB, CY = "ann@harbor.example", "bob@harbor.example", "cy@harbor.example"
 TARGET = Target("acc", "Account", "a1b2", "Newsletter", True, 7, "mixpanel_vip")

@@ -1,0 +1,108 @@
+"""The word and the reason of each person of a plan, decided from values alone.
+
+Three views meet here: what the last export left on the segment, what the cohort is now, and what Mailchimp has now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cohortsync import emails
+from cohortsync.plan import EXPORT_COLUMNS, NOT_MAILABLE, among
+
+TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
+UNKEPT = ("distinct_id", "first_name", "last_name", "last_seen_at", "edit", "consent")
+NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
+
+
+def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFrame, rejects: Mapping[str, str],
+                last: pd.DataFrame | None = None, forgotten: Set[str] = frozenset(),
+                keep_hand_edits: bool = False) -> pd.DataFrame:
+    """One row per exportable user and per person on the segment who is none.
+
+    ``audience``: rows of ``audience.people``; ``members``: of the mirror, archived included; ``on_segment``:
+    ``member_hash, address, status`` of everyone on the segment; ``rejects``: member hash → refusal that is
+    remembered; ``last``: what the last export left (``EXPORT_COLUMNS``), None before the first; ``forgotten``:
+    hashes of people who are never to be exported again.
+    """
+    left = NO_EXPORT if last is None else last
+    status = members.drop_duplicates("member_hash").set_index("member_hash")["status"]
+    wanted = _wanted(audience, status, on_segment, left)
+    wanted["word"], wanted["reason"] = _words(wanted, rejects, forgotten, last is not None, keep_hand_edits)
+    others = _others(wanted, status, on_segment, left, forgotten, last is not None, keep_hand_edits)
+    return _with_old_addresses(wanted, others)
+
+
+def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame) -> pd.DataFrame:
+    """The exportable users, and where each stands in the three views."""
+    wanted = audience[audience["reason"] == "exportable"].copy()
+    if "member_hash" not in wanted:
+        wanted["member_hash"] = wanted["address"].map(emails.member_hash).astype("str")
+    wanted["status"] = wanted["member_hash"].map(status)
+    wanted["in_segment"] = among(wanted["member_hash"], on_segment["member_hash"])
+    wanted["edit"] = wanted["member_hash"].map(left.set_index("member_hash")["edit"])
+    wanted["was_exported"] = wanted["edit"].isin(["", "unproven"])
+    return wanted.reset_index(drop=True)
+
+
+def _words(wanted: pd.DataFrame, rejects: Mapping[str, str], forgotten: Set[str], exported_before: bool,
+           keep_hand_edits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Each person's word and reason; where several rules hold, the first of them."""
+    key, there, new = wanted["member_hash"], wanted["in_segment"], wanted["status"].isna()
+    barred = wanted["status"].isin(NOT_MAILABLE)
+    taken_off = ~there & ~new & ((wanted["edit"] == "") | (wanted["edit"] == "removed_by_hand"))
+    put_on = there & ~wanted["was_exported"] & exported_before
+    refusal = key.map(rejects) if rejects else pd.Series(None, index=key.index, dtype="object")
+    named = refusal.where(refusal.isin(TOLD_APART), "rejected_before")
+    consent = wanted["consent"].fillna(False).astype(bool) if "consent" in wanted else pd.Series(True, index=key.index)
+    unlike = there.map({True: "remove", False: "refuse"})
+    rules = [(among(key, forgotten), unlike, "forgotten_here"), (~consent, unlike, "no_consent"),
+             (barred, "refuse", wanted["status"]), (new & ~there & refusal.notna(), "refuse", named),
+             (put_on, "keep", "added_by_hand"), (there, "keep", ""),
+             (taken_off & keep_hand_edits, "refuse", "removed_by_hand"),
+             (taken_off, "add_existing", "removed_by_hand"), (new, "add_new", "")]
+    holds = [rule[0].to_numpy(dtype=bool) for rule in rules]
+    return (np.select(holds, [_column(rule[1]) for rule in rules], "add_existing"),
+            np.select(holds, [_column(rule[2]) for rule in rules], ""))
+
+
+def _column(value: Any) -> np.ndarray:
+    return value.to_numpy(dtype=object) if isinstance(value, pd.Series) else np.array(value, dtype=object)
+
+
+def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame,
+            forgotten: Set[str], exported_before: bool, keep_hand_edits: bool) -> pd.DataFrame:
+    """Who is on the segment and is no exportable user of the cohort."""
+    gone = on_segment.loc[~among(on_segment["member_hash"], wanted["member_hash"]), ["member_hash", "address"]]
+    gone = gone.merge(left[["member_hash", "canonical_id", "edit"]], on="member_hash", how="left")
+    barred = among(gone["member_hash"], forgotten)
+    by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before & ~barred
+    return gone.assign(
+        status=gone["member_hash"].map(status), in_segment=True, was_exported=gone["edit"].isin(["", "unproven"]),
+        word=np.where(by_hand & keep_hand_edits, "leave", "remove"),
+        reason=np.select([barred, by_hand], ["forgotten_here", "added_by_hand"], "not_in_target"))
+
+
+def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """One line for someone whose address changed: the old one, on the segment, beside the new one."""
+    old = others[(others["word"] == "remove") & among(others["canonical_id"], wanted["canonical_id"])]
+    old = old.drop_duplicates("canonical_id").set_index("canonical_id")
+    wanted["old_hash"] = wanted["canonical_id"].map(old["member_hash"])
+    wanted["old_address"] = wanted["canonical_id"].map(old["address"])
+    changed = wanted["old_hash"].notna() & (wanted["reason"] == "")
+    wanted.loc[changed, "reason"] = "address_changed"
+    rest = others[~among(others["member_hash"], old["member_hash"])]
+    rest, wanted["exportable"] = rest.assign(old_hash=None, old_address=None, exportable=False), True
+    frame = pd.concat([wanted, rest], ignore_index=True)
+    kept = [name for name in wanted.columns if name not in UNKEPT]
+    return frame[_ordered(kept)].astype(dict.fromkeys(["word", "reason", "canonical_id"], "str"))
+
+
+def _ordered(names: list[str]) -> list[str]:
+    first = ["member_hash", "address", "canonical_id", "word", "reason", "status", "in_segment", "was_exported",
+             "old_hash", "old_address"]
+    return first + [name for name in names if name not in first]
