@@ -106,7 +106,7 @@ def test_make_help_names_every_target() -> None:
 
 def test_the_settings_are_the_ones_there_are() -> None:
     settings = [f"COHORTSYNC_{name.upper()}" for name in Settings.model_fields]
-    assert table_of("README.md", "variable | default | what it does") == settings
+    assert table_of("docs/settings.md", "variable | default | what it does") == settings
 
 
 def test_the_exit_statuses_are_those_of_the_errors() -> None:

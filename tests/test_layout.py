@@ -9,8 +9,9 @@ from pathlib import Path
 import cohortsync
 
 PACKAGE = Path(cohortsync.__file__).parent
-README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
-ROOMS = re.findall(r"^\| `(\w+)` \|", README.split("| room | does |")[1].split("\n\n")[0], re.MULTILINE)
+ARCHITECTURE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+ROOMS = [room for table in ARCHITECTURE.split("| room | does |")[1:]
+         for room in re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], re.MULTILINE)]
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -450,7 +450,8 @@ def content(path: Path) -> bytes:
 
 def test_the_committed_sample_is_what_the_generator_makes(samples: dict[str, Path]) -> None:
     made = {path.name: content(path) for path in samples["simplified"].iterdir()}
-    committed = {path.name: content(path) for path in (DATA / "sample").iterdir()}
+    by_hand = "mixpanel.json"
+    committed = {path.name: content(path) for path in (DATA / "sample").iterdir() if path.name != by_hand}
     assert made == committed
 
 
