@@ -84,7 +84,7 @@ browser:
 	fi
 
 sweep: .venv/.ready
-	@$(BIN)/python -m pytest -m sweep --dist load $(ARGS)
+	@$(BIN)/python -m pytest -m sweep --dist load -v $(ARGS)
 
 check: .venv/.ready
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import cohortsync as cs
-from cohortsync import cli, warehouse
+from cohortsync import cli, commands, warehouse
 from cohortsync.errors import BadInput
 
 # what a load keeps
@@ -264,7 +264,7 @@ def test_the_command_line_shows_tables_without_whole_addresses(workspace: cs.Wor
         assert ".example" not in ended.output.replace("•••.example", ""), words
 
 
-@pytest.mark.parametrize("group", [cli.cohort_cli, cli.lexicon_cli])
+@pytest.mark.parametrize("group", [commands.cohorts.cohort_app, commands.lexicon.lexicon_app])
 def test_every_command_explains_itself_with_an_example(group: Any) -> None:
     for command in group.registered_commands:
         name = command.name or command.callback.__name__
