@@ -105,10 +105,22 @@ def test_the_mtu_report_hands_back_the_months_as_its_parameters_ask(workspace: c
     asked = {"marked_only": True, "guardrail_events": "qualifying"}
     executed = runs.execute_notebook("mtu_report", tmp_path / "out.ipynb", asked, workspace.home)
     months = workspace.mtu(**asked)
-    assert runs.result(executed) == {"months": months.drop(columns="as_of").to_dict("records"),
-                                     "as_of": months.attrs["as_of"]}
-    assert len(outputs(executed, PLOTLY)) == 2
+    so_far = workspace.month_to_date(marked_only=True)
+    marginal = workspace.marginal_mtu(months["month"].iloc[-1], marked_only=True)
+    assert so_far is not None
+    assert runs.result(executed) == {
+        "months": months.drop(columns="as_of").to_dict("records"), "as_of": months.attrs["as_of"],
+        "month_to_date": so_far.summary(), "marginal": marginal.query("sole_users > 0").to_dict("records")}
+    assert so_far.sentence() in str([cell.get("outputs") for cell in executed.cells])
+    assert len(outputs(executed, PLOTLY)) == 4
     assert_shows_no_secret(tmp_path / "out.ipynb")
+
+
+def test_the_mtu_report_of_a_project_without_events_has_nothing_to_count(tmp_path: Path) -> None:
+    cs.open(tmp_path / "home").init("UTC", "simplified")
+    executed = runs.execute_notebook("mtu_report", tmp_path / "out.ipynb", {}, tmp_path / "home")
+    assert runs.result(executed) == {"months": [], "as_of": None, "month_to_date": None, "marginal": []}
+    assert "there is no month to follow" in str(outputs(executed, PLOTLY))
 
 
 def test_the_sync_notebook_writes_nothing_unless_told_to(connected: cs.Workspace, tmp_path: Path) -> None:
