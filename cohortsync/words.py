@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cohortsync import emails
-from cohortsync.plan import EXPORT_COLUMNS, NOT_MAILABLE, among
+from cohortsync.plan import EXPORT_COLUMNS, NOT_MAILABLE, among, looked_up
 
 TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
 UNKEPT = ("distinct_id", "first_name", "last_name", "last_seen_at", "edit", "consent")
@@ -42,9 +42,9 @@ def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame,
     wanted = audience[audience["reason"] == "exportable"].copy()
     if "member_hash" not in wanted:
         wanted["member_hash"] = wanted["address"].map(emails.member_hash).astype("str")
-    wanted["status"] = wanted["member_hash"].map(status)
+    wanted["status"] = looked_up(wanted["member_hash"], status)
     wanted["in_segment"] = among(wanted["member_hash"], on_segment["member_hash"])
-    wanted["edit"] = wanted["member_hash"].map(left.set_index("member_hash")["edit"])
+    wanted["edit"] = looked_up(wanted["member_hash"], left.set_index("member_hash")["edit"])
     wanted["was_exported"] = wanted["edit"].isin(["", "unproven"])
     return wanted.reset_index(drop=True)
 
@@ -82,7 +82,8 @@ def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, l
     barred = among(gone["member_hash"], forgotten)
     by_hand = ~gone["edit"].isin(["", "unproven"]) & exported_before & ~barred
     return gone.assign(
-        status=gone["member_hash"].map(status), in_segment=True, was_exported=gone["edit"].isin(["", "unproven"]),
+        status=looked_up(gone["member_hash"], status), in_segment=True,
+        was_exported=gone["edit"].isin(["", "unproven"]),
         word=np.where(by_hand & keep_hand_edits, "leave", "remove"),
         reason=np.select([barred, by_hand], ["forgotten_here", "added_by_hand"], "not_in_target"))
 
@@ -91,8 +92,8 @@ def _with_old_addresses(wanted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFr
     """One line for someone whose address changed: the old one, on the segment, beside the new one."""
     old = others[(others["word"] == "remove") & among(others["canonical_id"], wanted["canonical_id"])]
     old = old.drop_duplicates("canonical_id").set_index("canonical_id")
-    wanted["old_hash"] = wanted["canonical_id"].map(old["member_hash"])
-    wanted["old_address"] = wanted["canonical_id"].map(old["address"])
+    wanted["old_hash"] = looked_up(wanted["canonical_id"], old["member_hash"])
+    wanted["old_address"] = looked_up(wanted["canonical_id"], old["address"])
     changed = wanted["old_hash"].notna() & (wanted["reason"] == "")
     wanted.loc[changed, "reason"] = "address_changed"
     rest = others[~among(others["member_hash"], old["member_hash"])]

@@ -20,11 +20,12 @@ import requests
 import typer
 from bench import report
 from bench.fresh import in_turns, machine
+from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
 import cohortsync as cs
-from cohortsync import emails, fields, mailchimp, plan, sandbox
+from cohortsync import emails, fields, mailchimp, sandbox, words
 from cohortsync.config import Settings
 
 KEY = "0" * 32 + "-us6"
@@ -100,7 +101,7 @@ def syncs(folder: Path, people: int, changes: int) -> list[Sync]:
 
 
 def planned(people: int) -> float:
-    """People a second, from a cohort and an audience as tables to every request's body as bytes."""
+    """People a second, from a cohort and an audience as tables to every request's body as the client sends it."""
     audience = pd.DataFrame({
         "canonical_id": [f"u{n}" for n in range(people)], "address": [f"person{n}@shop.example" for n in range(people)],
         "reason": "exportable", fields.COLUMN + "FNAME": "Pat", fields.COLUMN + "LNAME": "Doe", "last_seen_at": None})
@@ -111,15 +112,15 @@ def planned(people: int) -> float:
                             "last_changed": "", "tags": [[]] * len(half)})
 
     def once() -> None:
-        found = plan.plan_people(audience, members, mailchimp.parse_segment_members([]), {})
+        found = words.plan_people(audience, members, mailchimp.parse_segment_members([]), {})
         new = found[found["word"] == "add_new"]
         there = found.loc[found["word"] == "add_existing", "address"].tolist()
         for start in range(0, len(new), CHUNK):
             request = mailchimp.build_batch_subscribe(
                 "1a2b3c4d5e", fields.contacts(new.iloc[start:start + CHUNK]), "subscribed", "everyone")
-            json.dumps(request.body).encode()
+            to_json(request.body)
         for start in range(0, len(there), CHUNK):
-            json.dumps(mailchimp.build_segment_update("1a2b3c4d5e", 1, there[start:start + CHUNK], []).body).encode()
+            to_json(mailchimp.build_segment_update("1a2b3c4d5e", 1, there[start:start + CHUNK], []).body)
 
     return people / min(in_turns({"plan": once}, 3)["plan"])
 
