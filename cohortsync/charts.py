@@ -155,11 +155,11 @@ def month_to_date(found: MonthToDate | None) -> go.Figure:
                            hovertemplate="day %{x}: %{y:,}")
     if found.projection is not None:
         figure.add_scatter(x=[int(found.days["day"].max())], y=[found.projection], name="projection",
-                           mode="markers+text", marker={"color": VERMILION, "size": 12, "symbol": "diamond-open"},
-                           text=[f"{found.projection:,}"], textposition="bottom center", textfont={"color": INK})
+                           mode="markers+text", marker={"color": VERMILION, "size": 12, "symbol": "diamond"},
+                           text=[f"{found.projection:,}"], textposition="bottom center")
     figure.update_xaxes(title="day of the month", gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(title="tracked users so far", rangemode="tozero", gridcolor=GRID, tickformat=",d",
-                        automargin=True)
+    figure.update_yaxes(title="tracked users so far", rangemode="tozero", gridcolor=GRID, zerolinecolor=GRID,
+                        tickformat=",d", automargin=True)
     return _dress(figure, f"{plain(found.month)} up to {plain(found.through)} beside past months", 420, legend=True)
 
 
@@ -242,7 +242,7 @@ def _proof_title(receipt: Mapping[str, Any]) -> str:
 
 def _bars(rows: Sequence[tuple[str, int, str]], title: str, unit: str, of: int = 0) -> go.Figure:
     """One horizontal bar per (name, count, colour), in the order given; shares where ``of`` is the whole."""
-    names, counts, colours = [plain(name, 60) for name, _, _ in rows], [n for _, n, _ in rows], [c for *_, c in rows]
+    names, counts, colours = [plain(name, 72) for name, _, _ in rows], [n for _, n, _ in rows], [c for *_, c in rows]
     labels = [f"{n:,} ({n / of:.1%})" if of else f"{n:,}" for n in counts]
     bar = _bar(names, counts, unit, colours, labels).update(textposition="outside")
     return _rows(go.Figure(bar), names, title, unit, legend=False)

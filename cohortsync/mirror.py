@@ -45,6 +45,12 @@ def refresh(home: Path, client: Client, audience_id: str, merge_fields: bool = F
     return members
 
 
+def read_at(home: Path, audience_id: str) -> datetime | None:
+    """When an audience was last read, by Mailchimp's clock; None before that, or where the clock was not told."""
+    since = _state(_file(home, audience_id)).get("since")
+    return datetime.fromisoformat(since) + OVERLAP if since else None
+
+
 def archived_since(home: Path, client: Client, audience_id: str) -> pd.Series:
     """Hashes of those who were archived since the last refresh began, read now."""
     state = _state(_file(home, audience_id))

@@ -33,6 +33,7 @@ from cohortsync import (
     marginal,
     members,
     migration,
+    mirror,
     mtu,
     orders,
     pull,
@@ -280,6 +281,10 @@ class Workspace:
         """One row per status in a Mailchimp audience as last read: ``status, people``."""
         with self.connect() as con:
             return members.counts(con, audience_id)
+
+    def audience_read_at(self, audience_id: str) -> datetime | None:
+        """When a Mailchimp audience was last read, by Mailchimp's clock (UTC); None before that."""
+        return mirror.read_at(self.home, audience_id)
 
     def segments(self, audience_id: str) -> pd.DataFrame:
         """One row per segment kept for a cohort in an audience: ``cohort, name, segment_id, people`` as last read."""

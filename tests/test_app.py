@@ -463,8 +463,35 @@ def test_more_than_was_approved_is_not_done(connected: cs.Workspace, visit: Visi
 def test_a_mailchimp_that_is_down_is_said_in_words(workspace: cs.Workspace, tmp_path: Path, visit: Visit) -> None:
     with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
-    assert "Mailchimp did not answer" in read(visit("export", workspace.home))
+        workspace.create_sync("power-users", workspace.chosen_audience())
+    for page in ("export", "audience"):
+        assert "Mailchimp did not answer" in read(visit(page, workspace.home))
     assert "Mailchimp did not answer" in read(press(visit("connect", workspace.home), "Check again"))
+    for page in ("cohorts", "syncs", "mtu", "runs"):
+        assert not visit(page, workspace.home).exception
+    ran = ended(press(visit("syncs", workspace.home), "Run now"), workspace.home)
+    assert "Mailchimp did not answer" in read(ran)
+
+
+def test_a_mixpanel_that_is_down_is_said_in_words(tmp_path: Path, visit: Visit) -> None:
+    with sandbox.start(tmp_path / "mixpanel", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+        connect_mixpanel(visit("connect", tmp_path / "home"), str(running.mixpanel_url))
+    app = visit("connect", tmp_path / "home")
+    assert "Mixpanel could not be reached" in read(press(app, "Check the role"))
+    assert "Mixpanel could not be reached" in read(ended(press(app, "Pull from Mixpanel"), tmp_path / "home"))
+
+
+def test_the_audience_says_when_it_was_read_and_times_to_the_minute(connected: cs.Workspace, visit: Visit) -> None:
+    audience_id = connected.chosen_audience()
+    connected.sync("trial-ending", audience_id)
+    app = visit("audience", connected.home)
+    assert f"Last read {connected.audience_read_at(audience_id):%Y-%m-%d %H:%M} UTC" in read(app)
+    assert app.dataframe[-1].value["Last changed (UTC)"].str.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d").all()
+
+
+def test_reasons_read_as_words() -> None:
+    assert shown.why("cleaned, in_segment_not_mailable") == "cleaned, still on the segment"
+    assert shown.why("") == ""
 
 
 def test_runs_tells_each_run_in_a_line_and_shows_its_proof(connected: cs.Workspace, visit: Visit) -> None:

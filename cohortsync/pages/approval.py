@@ -88,5 +88,6 @@ def show_people(plan: Plan) -> None:
     chosen = st.multiselect("Only these people", present, format_func=WORDS.__getitem__, placeholder="Everyone")
     people = plan.people[plan.people["word"].isin(chosen or present)]
     rows = fit_to_show(people.head(shown.SHOWN))
-    rows = rows.assign(meaning=rows["word"].map(WORDS), status=rows["status"].fillna("not in it"))
+    rows = rows.assign(meaning=rows["word"].map(WORDS), reason=rows["reason"].map(shown.why),
+                       status=rows["status"].fillna("not in it"))
     shown.people(rows, HEADINGS, len(people))

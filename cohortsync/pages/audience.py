@@ -22,10 +22,13 @@ if standing.empty:
 frame.metrics({"Contacts": (int(standing["people"].sum()), "everyone in the audience, archived contacts included"),
                "Mailable": (int(standing.loc[standing["status"] == "subscribed", "people"].sum()),
                             "subscribed: they get campaigns")})
+if read_at := workspace.audience_read_at(audience):
+    st.caption(f"Last read {read_at:%Y-%m-%d %H:%M} UTC, by Mailchimp's clock.")
 shown.figure(cs.charts.standing(standing), "standing_figure")
 st.subheader("Segments kept for cohorts")
 shown.table(workspace.segments(audience), {"cohort": "Cohort", "name": "Segment", "people": "People on it"})
 st.subheader("Contacts")
 status = st.selectbox("Status", ["", *standing["status"]], format_func=lambda one: one or "All")
-shown.people(workspace.members(audience, status=status, limit=shown.SHOWN), HEADINGS,
+contacts = workspace.members(audience, status=status, limit=shown.SHOWN)
+shown.people(contacts.assign(last_changed=shown.minute(contacts["last_changed"])), HEADINGS,
              int(standing.loc[standing["status"].isin([status] if status else standing["status"]), "people"].sum()))

@@ -29,14 +29,15 @@ def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
     for column, (word, meaning) in zip(st.columns(len(MEANINGS)), MEANINGS.items(), strict=True):
         column.metric(word.capitalize(), f"{receipt[word]:,}", help=meaning, border=True)
     if refusals := receipt.get("refusals"):
-        st.caption("Refused: " + ", ".join(f"{count:,} {frame.plain(reason)}" for reason, count in refusals.items()))
+        st.caption("Refused: " + "; ".join(f"{count:,} {frame.plain(shown.why(reason))}"
+                                           for reason, count in refusals.items()))
     shown.figure(cs.charts.proof(receipt), f"proof-{receipt['run_id']}")
     st.download_button("Download the receipt", json.dumps(receipt, indent=2), f"receipt-{receipt['run_id']}.json",
                        "application/json", help="Counts and names of places; no addresses.", on_click="ignore",
                        icon=":material/download:")
     with frame.told():
         outcome = workspace.outcome(receipt["run_id"])
-    outcome["status"] = outcome["status"].fillna("not in it")
+    outcome = outcome.assign(status=outcome["status"].fillna("not in it"), reason=outcome["reason"].map(shown.why))
     shown.people(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome})
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from cohortsync.pages import decision, frame, proof
+from cohortsync.pages import decision, frame, proof, shown
 
 SAID = {"planned": "Dry run", "applying": "Under way", "completed": "Completed", "incomplete": "Incomplete",
         "failed": "Failed", "interrupted": "Interrupted", "needs approval": "Needs approval"}
@@ -29,9 +30,9 @@ if table.empty:
 table[COUNTS] = table[COUNTS].fillna(0).astype("int64")
 runs = {run["run_id"]: run for run in table.to_dict("records")}
 overview = table.assign(run=[line(run) for run in runs.values()],
+                        where=np.where(table["rehearsal"] == 1, "LOCAL REHEARSAL · ", "") + table["audience_name"],
                         proven=[f"{run['accounted']:,} of {run['size']:,}" for run in runs.values()])
-st.dataframe(overview[["run", "cohort", "proven", "target"]].set_axis(["Run", "Cohort", "Proven", "Where"],
-                                                                             axis="columns"), hide_index=True)
+shown.table(overview, {"run": "Run", "cohort": "Cohort", "proven": "Proven", "where": "Where"})
 chosen = frame.choose("Look at", list(runs), "run", lambda run: f"{runs[run]['cohort']} · {line(runs[run])} ({run})")
 with frame.told():
     receipt = workspace.receipt(chosen)

@@ -30,7 +30,7 @@ def show_one(workspace: cs.Workspace, row: dict[str, Any], last_run: str) -> Non
             approve(workspace, row, name)
         act(workspace, row, name)
     history = workspace.sync_history(row["sync_id"])
-    shown.table(history.assign(started=history["started_at"].str[:16].str.replace("T", " ")), HISTORY)
+    shown.table(history.assign(started=shown.minute(history["started_at"])), HISTORY)
 
 
 def approve(workspace: cs.Workspace, row: dict[str, Any], name: str) -> None:
@@ -65,7 +65,7 @@ with frame.told():
     table = workspace.syncs()
 if table.empty:
     frame.ask_for("No sync stands yet. Plan an export, and choose how often it is to run.", "Plan an export", "export")
-shown.table(table.assign(due=table["due_at"].str[:16].str.replace("T", " ")), HEADINGS, wide=["last_run"])
+shown.table(table.assign(due=shown.minute(table["due_at"])), HEADINGS, wide=["last_run"])
 names = dict(zip(table["sync_id"], table["cohort"] + " → " + table["audience_name"], strict=True))
 chosen = frame.choose("Look at", list(names), "sync", names.__getitem__)
 show_one(workspace, workspace.find_sync(chosen), table.set_index("sync_id")["last_run"][chosen])
