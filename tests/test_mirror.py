@@ -57,6 +57,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
+    (tmp_path / "home").mkdir()
     seed = SAMPLE / "mailchimp_members.ndjson"
     with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
         yield Reader(tmp_path / "home", proxy)

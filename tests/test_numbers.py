@@ -14,7 +14,7 @@ from identity_flows import FLOWS, Flow
 from reckoning import Reckoning, reckon
 
 import cohortsync as cs
-from cohortsync import audience
+from cohortsync import audience, emails
 
 TIMEZONE = "America/New_York"
 
@@ -56,6 +56,8 @@ def test_every_id_of_every_cohort_has_the_reason_that_the_raw_lines_give(
         with workspace.connect() as con:
             frame = audience.people(con, workspace.project, cohort)
         assert dict(zip(frame["distinct_id"], frame["reason"], strict=True)) == expected
+        assert frame["member_hash"].equals(frame["address"].map(emails.member_hash, na_action="ignore").astype("str"))
+        assert frame["member_hash"].notna().any()
 
 
 def test_cohort_sizes_and_reasons_add_up(both: tuple[cs.Workspace, Reckoning]) -> None:
