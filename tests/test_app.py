@@ -417,6 +417,16 @@ def test_a_sync_chosen_as_dynamic_stands_from_then_on(connected: cs.Workspace, v
     assert connected.syncs().empty
 
 
+def test_a_dynamic_sync_stands_on_the_terms_of_its_plan(connected: cs.Workspace, visit: Visit) -> None:
+    app = visit("export", connected.home)
+    field(app.toggle, "Keep what people did").set_value(True).run()
+    app = planned(app)
+    field(app.toggle, "Keep what people did").set_value(False)
+    field(app.radio, "How often").set_value("dynamic")
+    synced(app)
+    assert connected.find_sync("power-users")["terms"].count('"keep_hand_edits": true') == 1
+
+
 def test_a_plan_that_waits_is_approved_where_it_is_shown(
         connected: cs.Workspace, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COHORTSYNC_GUARD_PEOPLE", "10")

@@ -17,14 +17,14 @@ from cohortsync.plan import Plan
 class Decision:
     """What is planned: its name in the workspace, in words, the words of the command line that plan it, the button's.
 
-    ``stand``: makes it a sync that stands, where that can be chosen.
+    ``stand``: makes it a sync that stands, on the plan's terms, where that can be chosen.
     """
 
     of: tuple[object, ...]
     label: str
     words: Sequence[str]
     press: str
-    stand: Callable[[], object] | None = None
+    stand: Callable[[Plan], object] | None = None
 
     @property
     def names(self) -> tuple[str, str]:
@@ -63,7 +63,7 @@ def _approve(workspace: cs.Workspace, decision: Decision, plan: Plan) -> None:
     if words := approval.words(plan):
         if decision.stand and kind == DYNAMIC:
             with frame.told():
-                decision.stand()
+                decision.stand(plan)
         progress.clear(workspace, plan_name)
         progress.begin(workspace, apply_name, f"Syncing {decision.label}", words)
     if st.button("Drop this plan", type="tertiary", icon=":material/close:"):
