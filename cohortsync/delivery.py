@@ -107,6 +107,8 @@ class Delivery:
         parts = [new.iloc[start:start + CHUNK] for start in range(0, len(new), CHUNK)]
         late = [self._subscribe_chunk(plan, part) for part in parts[:1]]
         self.tagging &= not any(late)
+        if self.unanswered:  # nobody has seen yet what it did to people; the next round goes on
+            return late[0]
         late += self._at_once("Adding new people", lambda part: self._subscribe_chunk(plan, part), parts[1:])
         return [address for some in late for address in some]
 
@@ -118,7 +120,10 @@ class Delivery:
         return [] if answer is None else self._accept(mailchimp.parse_batch_subscribe(answer), plan)
 
     def _accept(self, answer: Subscribed, plan: Plan) -> list[str]:
-        """Hold an answer against what was asked; stop for good if anyone's status was touched or a tag went astray."""
+        """Hold an answer against what was asked: who came in without our tag.
+
+        Raises UnsafePlan, and the run stops for good, if anyone's status was touched.
+        """
         wrong = [m for m in answer.created if m.get("status") != plan.new_contacts]
         if answer.updated or wrong:
             raise UnsafePlan(f"Mailchimp changed {len(answer.updated)} contacts that were there already and gave "

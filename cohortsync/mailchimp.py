@@ -163,7 +163,7 @@ def _json(answer: requests.Response) -> dict[str, Any]:
     try:
         body = answer.json()
     except ValueError:
-        raise ApiTransient("Mailchimp's answer ended early. Try again later.") from None
+        raise Unanswered("Mailchimp's answer ended early. Try again later.") from None
     return body if isinstance(body, dict) else {}
 
 

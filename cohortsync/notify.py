@@ -78,7 +78,7 @@ def record(home: Path, event: str, subject: str, text: str) -> None:
     ``event`` names it; ``subject`` and ``text`` lose what is an address or a key.
     """
     words = [" ".join("(a key)" if config.is_secret(home, word) else word for word in emails.scrub(part).split(" "))
-             for part in (subject, text)]
+             for part in (" ".join(subject.split()), text)]
     with ledger.state(home) as con, ledger.transaction(con):
         con.executemany("insert or ignore into notices values (?, ?, ?, ?, ?, null)",
                         [(event, channel, *words, ledger.now()) for channel in channels(home)])
@@ -125,13 +125,18 @@ def send(home: Path, channel: str, subject: str, text: str) -> None:
 def _post(url: str, subject: str, text: str) -> None:
     host = urlsplit(url).hostname
     try:
-        answer = requests.post(url, json={"text": f"*{subject}*\n{text}"}, timeout=TIMEOUT_SECONDS,
+        answer = requests.post(url, json={"text": f"*{_as_text(subject)}*\n{_as_text(text)}"}, timeout=TIMEOUT_SECONDS,
                                allow_redirects=False)
     except requests.RequestException as error:
         raise ApiFinal(f"The webhook at {host} could not be reached ({type(error).__name__}).") from None
     if not 200 <= answer.status_code < 300:
         raise ApiFinal(f"The webhook at {host} answered {answer.status_code}. Set it anew: cohortsync notify webhook",
                        status=answer.status_code)
+
+
+def _as_text(text: str) -> str:
+    """Names from outside ping nobody and link nowhere. Source: https://docs.slack.dev/messaging/formatting-message-text"""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _mail(address: str, server: str, password: str, subject: str, text: str) -> None:

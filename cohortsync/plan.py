@@ -283,15 +283,31 @@ def check_guards(plan: Plan, confirm: int | None = None) -> None:
 
 
 def check_unchanged(approved: Plan, fresh: Plan) -> None:
-    """Refuse a fresh plan that adds or removes anyone whom the approved one did not.
+    """Refuse a fresh plan that adds or removes anyone whom the approved one did not, or on other terms.
 
-    What has become needless is simply no longer in the fresh plan.
+    What has become needless is simply no longer in the fresh plan. Who was in the audience and is not any more would
+    be a new contact, which nobody approved.
     """
-    more = moves(fresh) - moves(approved)
-    if more or approved.target.audience_id != fresh.target.audience_id:
+    if other := [what for what, (before, now) in _terms(approved, fresh).items() if before != now]:
+        raise UnsafePlan(f"Since the plan was approved, {' and '.join(other)} changed. Nothing was sent; look at the "
+                         f"new plan, {fresh.run_id}, and approve that.", guard="changed", run_id=fresh.run_id)
+    more = {key for key, _ in (moves(fresh) | _newcomers(fresh)) - (moves(approved) | _newcomers(approved))}
+    if more:
         raise UnsafePlan(f"Since the plan was approved, {len(more):,} more changes became due. Nothing was sent; "
                          f"look at the new plan, {fresh.run_id}, and approve that.", guard="changed",
                          numbers={"more": len(more)}, run_id=fresh.run_id)
+
+
+def _terms(approved: Plan, fresh: Plan) -> dict[str, tuple[Any, Any]]:
+    """What an approval is for beside the people, as it was and as it is; a segment that is still to be made may be."""
+    before, now = approved.target, fresh.target
+    return {"the account": (before.account_id, now.account_id), "the audience": (before.audience_id, now.audience_id),
+            "the segment": (before.segment_id, now.segment_id if before.segment_id is not None else None),
+            "what new contacts become": (approved.new_contacts, fresh.new_contacts)}
+
+
+def _newcomers(plan: Plan) -> set[tuple[str, str]]:
+    return {(key, "new") for key in plan.people.loc[plan.people["word"] == "add_new", "member_hash"]}
 
 
 def moves(plan: Plan) -> set[tuple[str, str]]:

@@ -42,11 +42,16 @@ def keep_plan(home: Path, plan: Plan) -> None:
     config.write_private(place / "plan.json", json.dumps(words, indent=2))
 
 
+def has_plan(home: Path, run_id: str) -> bool:
+    """Whether a run's plan is kept: whole, and not expired."""
+    return all((folder(home, run_id) / name).exists() for name in ("plan.json", "plan.parquet"))
+
+
 def load_plan(home: Path, run_id: str) -> Plan:
     """A plan as it was kept. Raises BadInput when there is none of that id (any more)."""
     place = folder(home, run_id)
-    if not (place / "plan.json").exists():
-        raise BadInput(f"There is no plan {run_id} here. Make one: cohortsync plan COHORT --audience ID")
+    if not has_plan(home, run_id):
+        raise BadInput(f"There is no plan {run_id} here (any more). Make one: cohortsync plan COHORT --audience ID")
     words = json.loads((place / "plan.json").read_text())
     as_of = datetime.fromisoformat(words["as_of"]) if words["as_of"] else None
     return Plan(**words | {

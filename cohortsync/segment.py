@@ -32,7 +32,8 @@ def find(home: Path, connection: dict[str, Any], client: Client, project: dict[s
     adopted = False
     if segment_id is None and (taken := sorted(i for i, other in present.items() if other == wished)):
         free = not others & set(taken)
-        segment_id = _never_answered(client, audience_id, taken) if kept and free else None
+        unanswered = kept is not None and kept["segment_id"] is None
+        segment_id = _never_answered(client, audience_id, taken) if unanswered and free else None
         if segment_id is not None and kept:
             ledger.record_segment(home, {**kept, "segment_id": segment_id})
         elif adopt and free and len(taken) == 1:

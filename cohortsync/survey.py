@@ -82,12 +82,17 @@ class Survey:
                     self.client.made - made, (settings.guard_share, settings.guard_people), undoes=run_id)
 
     def _moved_since(self, first: Plan, run_id: str) -> set[str]:
-        """Hashes of those whom later runs of the cohort put on the segment or took off it."""
+        """Hashes of those whom later runs of the cohort put on the segment or took off it.
+
+        Not those whom this very undo moved before it was cut short: where they stand now is all that counts.
+        """
         here, found = (first.project_id, first.cohort, first.target.audience_id), set[str]()
         for row in ledger.runs(self.home):  # the latest first
             if row["run_id"] == run_id:
                 break
-            if (row["project_id"], row["cohort"], row["audience_id"]) == here and row["status"] in receipts.WROTE:
+            ours = (row["project_id"], row["cohort"], row["audience_id"]) == here and row["status"] in receipts.WROTE
+            unfinished_undo = row["receipt"].get("undoes") == run_id and row["status"] != "completed"
+            if ours and not unfinished_undo:
                 found |= {key for key, _ in moves(receipts.load_plan(self.home, row["run_id"]))}
         return found
 

@@ -86,9 +86,9 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
         survey = Survey(home, connection, client, progress)
         project = required_project(home, project_id)
         retention.sweep(home)
-        _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id)
         if not dry_run:
             access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))
+            _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id)
         undoing = approved.undoes if approved else ""
         fresh = survey.undo(undoing) if undoing else survey.cohort(project, cohort, audience_id, terms)
         if approved:
@@ -123,12 +123,14 @@ def _guard(home: Path, fresh: Plan, confirm: int | None) -> None:
 def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audience_id: str) -> None:
     """Finish this cohort's run that was cut short; one older than an interval is read back and closed.
 
-    Other cohorts' runs wait for their own next sync, and are closed when they are too old for that.
+    Other cohorts' runs wait for their own next sync, and are closed when they are too old for that, as is one whose
+    plan has expired.
     """
     for row in ledger.runs_cut_short(survey.home, survey.connection["account_id"]):
         age = datetime.now(UTC) - datetime.fromisoformat(row["started_at"])
         old = age.total_seconds() > survey.client.settings.interval_seconds
-        if (row["project_id"], row["cohort"], row["audience_id"]) == (project_id, cohort, audience_id):
+        ours = (row["project_id"], row["cohort"], row["audience_id"]) == (project_id, cohort, audience_id)
+        if ours and receipts.has_plan(survey.home, row["run_id"]):
             run = _Run(survey, receipts.load_plan(survey.home, row["run_id"]), row["started_at"])
             run.close() if old else run.finish()
         elif old:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ VIEWER_KEY = "0" * 32 + "-us2"
 REVOKED_KEY = "0" * 32 + "-us3"
 ADMIN = Account("admin.0a1b2c.mp-service-account", "rehearsal-secret")
 PROJECT_ID = "2195193"
+
+
+def interruptible() -> None:
+    """Run in a process before its program: Ctrl-C ends it, also where the tests themselves run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def sample_files() -> dict[str, Any]:

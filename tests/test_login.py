@@ -63,7 +63,7 @@ def test_whoever_logs_in_is_what_the_provider_vouches_for(
         page.get_by_text(f"Logged in as {role}").wait_for()
         page.get_by_role("heading", name="Mailchimp").wait_for()
         playwright.expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-        assert page.get_by_label("API key", exact=True).count() == forms
+        playwright.expect(page.get_by_label("API key", exact=True)).to_have_count(forms, timeout=60_000)
         page.get_by_role("button", name="Log out").click()
         page.get_by_role("button", name="Log in").wait_for()
         browser.close()

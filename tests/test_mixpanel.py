@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import ADMIN, PROJECT_ID, SAMPLE
+from conftest import ADMIN, PROJECT_ID, SAMPLE, interruptible
 from contract import needs_contracts, request_errors
 
 from cohortsync import mixpanel as api
@@ -242,7 +242,7 @@ def test_an_hour_used_up_here_is_one_clear_error_and_asks_nothing(mixpanel: Any)
 def test_whoever_waits_for_pages_can_be_interrupted(own: Any, tmp_path: Path) -> None:
     settle(own, page_size=200, count_pages=1, query_per_hour=1)
     with subprocess.Popen([sys.executable, "-c", WAITING, own.mixpanel_url, str(tmp_path / "profiles.ndjson")],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          preexec_fn=interruptible, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           env={**os.environ, "COHORTSYNC_BACKOFF_MAX_SECONDS": "300"}) as waiting:
         assert waiting.stdout and "others have used up" in waiting.stdout.readline()
         waiting.send_signal(signal.SIGINT)

@@ -110,11 +110,24 @@ def test_a_plan_that_removes_many_is_stopped_and_one_that_removes_few_is_not() -
 
 
 def test_a_fresh_plan_may_do_less_than_the_approved_one_but_never_more() -> None:
-    one = a_plan(plan_people(audience(ANN), members(), NOBODY, {}))
+    one = a_plan(plan_people(audience(ANN), members(ann="subscribed"), NOBODY, {}))
     two = a_plan(plan_people(audience(ANN, CY), members(ann="subscribed"), NOBODY, {}))
     check_unchanged(approved=two, fresh=one)
     with pytest.raises(UnsafePlan, match="1 more changes"):
         check_unchanged(approved=one, fresh=two)
+
+
+def test_an_approval_is_for_the_same_contacts_account_and_segment() -> None:
+    there, gone = (a_plan(plan_people(audience(ANN), standing, NOBODY, {}))
+                   for standing in (members(ann="subscribed"), members()))
+    with pytest.raises(UnsafePlan, match="1 more changes"):
+        check_unchanged(approved=there, fresh=gone)
+    for words, changed in (("what new contacts become", replace(gone, new_contacts="pending")),
+                           ("the account", replace(gone, target=replace(TARGET, account_id="other"))),
+                           ("the segment", replace(gone, target=replace(TARGET, segment_id=8)))):
+        with pytest.raises(UnsafePlan, match=f"{words} changed"):
+            check_unchanged(approved=gone, fresh=changed)
+    check_unchanged(approved=replace(gone, target=replace(TARGET, segment_id=None)), fresh=gone)
 
 
 def test_a_plan_is_shown_without_addresses() -> None:

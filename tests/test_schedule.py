@@ -15,7 +15,7 @@ from typing import Any
 import faulty
 import psutil
 import pytest
-from conftest import OWNER_KEY, SAMPLE
+from conftest import OWNER_KEY, SAMPLE, interruptible
 from standing import COHORT, load_members, members, stands
 from test_notebooks import assert_shows_no_secret
 
@@ -155,7 +155,8 @@ def test_what_needs_most_help_is_the_exit_status() -> None:
 def test_watching_runs_what_is_due_and_ends_on_ctrl_c(proxied: tuple[cs.Workspace, faulty.Proxy]) -> None:
     workspace, _ = proxied
     process = subprocess.Popen([sys.executable, "-m", "cohortsync", "--home", str(workspace.home), "watch", "--every",
-                                "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=interruptible)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and workspace.sync_history(COHORT)["status"].tolist() != ["completed"]:
         time.sleep(0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ import pytest
 from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
 
 import cohortsync as cs
-from cohortsync import ledger, sandbox
+from cohortsync import ledger, receipts, sandbox
 from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError, UnsafePlan
+from cohortsync.plan import Plan
 
 COHORT = "power-users"
 
@@ -124,6 +126,36 @@ def test_a_dry_run_writes_nothing(proxied: tuple[cs.Workspace, faulty.Proxy, Sid
     assert receipt["status"] == "planned"
     assert receipt["added"] > 0
     assert proxy.writes() == []
+
+
+def test_a_dry_run_leaves_a_run_that_was_cut_short_as_it_is(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    cut = cut_short(workspace, workspace.plan(COHORT, side.audience_id))
+    workspace.sync(COHORT, side.audience_id, dry_run=True)
+    assert proxy.writes() == []
+    assert workspace.receipt(cut)["status"] == "applying"
+
+
+def test_a_run_that_was_cut_short_and_whose_plan_has_expired_is_closed(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, _, side = proxied
+    cut = cut_short(workspace, workspace.plan(COHORT, side.audience_id))
+    (workspace.home / "runs" / cut / "plan.parquet").unlink()
+    with pytest.raises(BadInput, match="no plan"):
+        workspace.apply(cut)
+    with sqlite3.connect(workspace.home / "state.sqlite") as con:
+        con.execute("update runs set started_at = '2026-01-01T00:00:00.000+00:00' where run_id = ?", (cut,))
+    con.close()
+    assert workspace.sync(COHORT, side.audience_id)["status"] == "completed"
+    assert sorted(workspace.runs()["status"]) == ["completed", "interrupted"]
+
+
+def cut_short(workspace: cs.Workspace, plan: Plan) -> str:
+    """A run as it stands when it ended before it sent anything."""
+    receipts.keep_plan(workspace.home, plan)
+    receipts.record(workspace.home, plan, receipts.receipt(plan, status="applying"))
+    return plan.run_id
 
 
 def test_a_sync_makes_no_more_writes_than_its_plan_says(proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SAMPLE
-from test_sync import COHORT, Side, reload
+from test_sync import COHORT, Side, cut_short, reload
 
 import cohortsync as cs
 from cohortsync import mailchimp as mc
@@ -89,6 +89,15 @@ def test_a_run_is_undone_and_done_again(connected: cs.Workspace, side: Side, tmp
     assert connected.undo(run["run_id"]).changes == 0
     again = connected.sync(COHORT, side.audience_id)
     assert (again["added"], again["removed"], again["status"]) == (run["added"], run["removed"], "completed")
+
+
+def test_an_undo_that_was_cut_short_is_finished_by_the_next(connected: cs.Workspace, side: Side) -> None:
+    run = connected.sync(COHORT, side.audience_id)
+    cut_short(connected, connected.undo(run["run_id"]))
+    receipt = connected.apply(connected.undo(run["run_id"]), force=True)
+    assert receipt["status"] == "completed"
+    assert side.on_segment() == set()
+    assert sorted(connected.runs()["status"]) == ["completed"] * 3
 
 
 def test_who_unsubscribed_meanwhile_is_not_put_back(connected: cs.Workspace, side: Side, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_refused_load_leaves_no_generation_behind(project: cs.Workspace, tmp_p
 
 def test_a_generation_is_not_published_over_another_one(project: cs.Workspace) -> None:
     with pytest.raises(cs.CohortsyncError, match="Run this load again"), warehouse.drafting(project.home):
-        ledger.publish_generation(project.home, 9, 1, project.project)
+        ledger.publish_generation(project.home, 9, 1, project.project, ledger.fingerprint(warehouse.sql("schema")))
     assert ledger.generation(project.home) == 9
 
 
