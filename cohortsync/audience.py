@@ -61,10 +61,14 @@ def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str
     Ids that are addresses are masked too; ``people`` and SQL have them whole, and so has this when asked for
     ``whole``. ``reasons``: only these; ``limit``: only the first so many.
     """
-    _known(con, project, cohort)
-    some = f"""with people as ({sql('audience')})
-        from people where $reasons = [] or reason in (from unnest($reasons)) order by distinct_id limit $limit"""
-    frame = con.execute(some, _values(project, cohort) | {"reasons": list(reasons), "limit": limit}).df()
+    _reckon(con, project, cohort)
+    return _preview(con, project, cohort, reasons, limit, whole)
+
+
+def _preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str, reasons: Sequence[str] = (),
+             limit: int | None = None, whole: bool = False) -> pd.DataFrame:
+    frame = con.execute("""from reckoned where $reasons = [] or reason in (from unnest($reasons))
+        order by distinct_id limit $limit""", {"reasons": list(reasons), "limit": limit}).df()
     frame = frame.rename(columns={"address": "email"}) if whole else emails.masked(frame)
     frame.insert(0, "project_id", project["project_id"])
     frame.insert(1, "cohort", cohort)
@@ -73,10 +77,13 @@ def preview(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str
 
 def summary(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> dict[str, Any]:
     """``project_id, cohort, size, exportable, reasons`` (reason → ids; they add up to size) and ``warning``."""
-    _known(con, project, cohort)
-    rows = con.execute(f"""with people as ({sql('audience')})
-        select reason, count(*), count(*) filter (canonical_id is distinct from address) from people group by reason""",
-                       _values(project, cohort)).fetchall()
+    _reckon(con, project, cohort)
+    return _summary(con, project, cohort)
+
+
+def _summary(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> dict[str, Any]:
+    rows = con.execute("""select reason, count(*), count(*) filter (canonical_id is distinct from address)
+        from reckoned group by reason""").fetchall()
     found = {reason: (ids, others) for reason, ids, others in rows}
     reasons = {reason: found.get(reason, (0, 0))[0] for reason in REASONS}
     return {"project_id": project["project_id"], "cohort": cohort, "size": sum(reasons.values()),
@@ -89,8 +96,21 @@ def standing(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: st
 
     Columns: ``audience_id, status`` (``not in it``: new to it), ``people``.
     """
+    _reckon(con, project, cohort)
+    return con.execute(sql("standing")).df()
+
+
+def at_once(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str,
+            **options: Any) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """``summary``, ``standing`` and ``preview`` (with these options) of a cohort whose people are reckoned once."""
+    _reckon(con, project, cohort)
+    return _summary(con, project, cohort), con.execute(sql("standing")).df(), _preview(con, project, cohort, **options)
+
+
+def _reckon(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> None:
+    """The people of a cohort as a table of this connection alone, to be asked several questions."""
     _known(con, project, cohort)
-    return con.execute(f"with people as ({sql('audience')}) {sql('standing')}", _values(project, cohort)).df()
+    con.execute(f"create or replace temp table reckoned as {sql('audience')}", _values(project, cohort))
 
 
 def _values(project: dict[str, Any], cohort: str) -> dict[str, Any]:

@@ -272,6 +272,11 @@ class Workspace:
         with self.connect() as con:
             return audience.standing(con, self._project, cohort)
 
+    def audience_at_once(self, cohort: str, **options: Any) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+        """``audience_summary``, ``standing`` and ``audience`` (with these options), for one reckoning of the people."""
+        with self.connect() as con:
+            return audience.at_once(con, self._project, cohort, **options)
+
     def members(self, audience_id: str, **options: Any) -> pd.DataFrame:
         """One row per contact of a Mailchimp audience as last read; addresses masked. See ``members.members``."""
         with self.connect() as con:
