@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -21,6 +23,7 @@ from cohortsync.mailchimp import CHUNK, Client, Subscribed
 from cohortsync.plan import Plan, Target
 from cohortsync.sources import Progress
 
+LOOK_SECONDS = 10  # how old a look for the archived may be when people are sent
 T = TypeVar("T")
 
 
@@ -43,7 +46,10 @@ class Delivery:
     tagging: bool = True
     fields_made: int = 0
     fields_refused: dict[str, str] = field(default_factory=dict)
+    archived: set[str] = field(default_factory=set)
+    looked_at: float = -inf  # for the archived, by the monotonic clock
     _numbers: threading.Lock = field(default_factory=threading.Lock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def writes(self) -> int:
@@ -94,16 +100,13 @@ class Delivery:
             self.fields_refused[member_hash] = error.detail
 
     def _subscribe(self, plan: Plan, new: pd.DataFrame) -> list[str]:
-        """Batch subscribe who is new, but none who was archived meanwhile; answers who came in without our tag.
+        """Batch subscribe who is new; answers who came in without our tag.
 
         The first chunk goes alone: what it does to people is looked at before the others leave.
         """
         if new.empty:
             return []
-        back = new["member_hash"].isin(mirror.archived_since(self.home, self.client, plan.target.audience_id))
-        self.refused |= dict.fromkeys(new.loc[back, "member_hash"], "archived")
-        new = new[~back][[name for name in map(str, new) if name == "address" or name.startswith(fields.COLUMN)]]
-        self.tagging = plan.target.unique
+        self.tagging, self.looked_at = plan.target.unique, -inf
         parts = [new.iloc[start:start + CHUNK] for start in range(0, len(new), CHUNK)]
         late = [self._subscribe_chunk(plan, part) for part in parts[:1]]
         self.tagging &= not any(late)
@@ -113,11 +116,25 @@ class Delivery:
         return [address for some in late for address in some]
 
     def _subscribe_chunk(self, plan: Plan, people: pd.DataFrame) -> list[str]:
+        people = self._without_archived(plan.target, people)
+        if people.empty:
+            return []
         tag = plan.target.segment_name if self.tagging else None
         request = mailchimp.build_batch_subscribe(plan.target.audience_id, fields.contacts(people),
                                                   plan.new_contacts, tag)
         answer = self._send_chunk("subscribe", len(people), request)
         return [] if answer is None else self._accept(mailchimp.parse_batch_subscribe(answer), plan)
+
+    def _without_archived(self, target: Target, people: pd.DataFrame) -> pd.DataFrame:
+        """Who may be sent: none who was archived meanwhile, by a look that is no older than some seconds."""
+        with self._looking:
+            if monotonic() - self.looked_at > LOOK_SECONDS:
+                self.archived = mirror.archived(self.home, self.client, target.audience_id)
+                self.looked_at = monotonic()
+        back = people["member_hash"].isin(self.archived)
+        self.refused |= dict.fromkeys(people.loc[back, "member_hash"], "archived")
+        return people.loc[~back, [name for name in map(str, people) if name == "address"
+                                  or name.startswith(fields.COLUMN)]]
 
     def _accept(self, answer: Subscribed, plan: Plan) -> list[str]:
         """Hold an answer against what was asked: who came in without our tag.

@@ -51,10 +51,11 @@ def read_at(home: Path, audience_id: str) -> datetime | None:
     return datetime.fromisoformat(since) + OVERLAP if since else None
 
 
-def archived_since(home: Path, client: Client, audience_id: str) -> pd.Series:
-    """Hashes of those who were archived since the last refresh began, read now."""
-    state = _state(_file(home, audience_id))
-    return mailchimp.fetch_members(client, audience_id, "archived", since=state.get("since"))["member_hash"]
+def archived(home: Path, client: Client, audience_id: str) -> set[str]:
+    """Hashes of the archived: as last kept, by whomever, and those who were archived since, read now."""
+    kept, state = _kept(home, audience_id)
+    since = mailchimp.fetch_members(client, audience_id, "archived", since=state.get("since"))["member_hash"]
+    return {*since, *([] if kept is None else kept.loc[kept["status"] == "archived", "member_hash"])}
 
 
 def _may_add_to(state: dict[str, Any], began: datetime | None, merge_fields: bool) -> bool:

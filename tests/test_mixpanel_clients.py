@@ -99,7 +99,8 @@ def test_mixpanel_headless_reads_cohorts_profiles_members_events_and_who_it_is(l
 # mixpanel-utils
 
 @pytest.fixture
-def utils(local: Sandbox) -> Any:
+def utils(local: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)  # it keeps what it changes in files where it stands
     client = MixpanelUtils(ADMIN.secret, token=TOKEN, service_account_username=ADMIN.username, project_id=PROJECT_ID)
     client.raw_api = client.formatted_api = f"{local.mixpanel_url}/api"
     client.import_api = local.mixpanel_url
