@@ -111,11 +111,11 @@ class Client:
                 request.method, self.url + request.path, params=dict(request.params),
                 data=None if request.body is None else to_json(request.body), headers=JSON,
                 timeout=(10, self.settings.timeout_seconds), allow_redirects=False)
-        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
+        except requests.ConnectTimeout as error:
             raise ApiTransient(f"Mailchimp could not be reached ({type(error).__name__}). Try again later.") from None
         except requests.RequestException as error:
-            refused = "refused" in str(error).lower() or "resolve" in str(error).lower()
-            kind = ApiTransient if refused else Unanswered
+            never_left = any(word in str(error).lower() for word in ("refused", "resolve", "certificate"))
+            kind = ApiTransient if never_left else Unanswered
             advice = "Start the local Mailchimp: cohortsync sandbox." if is_rehearsal(self.url) else "Try again later."
             raise kind(f"Mailchimp did not answer at {self.url} ({type(error).__name__}). {advice}") from None
         self.dated = _date(answer) or self.dated
