@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from isal import igzip
 from cohortsync.config import private_folder
 from cohortsync.lines import CUT_SHORT
 from cohortsync.mixpanel import Interrupted
+from cohortsync.warehouse import to_disk
 
 EPOCH = date(1970, 1, 1)
 MILLISECONDS_FROM = 100_000_000_000
@@ -120,9 +120,9 @@ class DayFiles:
         for day, file in self.files.items():
             file.close()
             draft = self._path(day, ".draft")
-            _to_disk(draft)
+            to_disk(draft)
             draft.replace(self._path(day))
-        _to_disk(self.folder)
+        to_disk(self.folder)
         return {EPOCH + timedelta(day): (self._path(day) if day in self.files else None, self.events[day])
                 for day in range(self.first, self.last + 1)}
 
@@ -181,9 +181,3 @@ def _day_of(record: bytes) -> int | None:
 
 def _day(time: float) -> int:
     return int(time // (86_400_000 if time >= MILLISECONDS_FROM else 86400))
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
