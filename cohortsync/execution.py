@@ -136,7 +136,7 @@ class Execution:
         with self.step():
             receipt = sync.apply(self.home, plan, force, self.progress)
         whole = receipt["status"] == "completed"
-        orders.end(self.home, self.run_id, receipt["status"], "" if whole else "not everyone is accounted for",
+        orders.end(self.home, self.run_id, receipt["status"], "" if whole else "Not everyone is accounted for.",
                    {"plan_run_id": receipt["run_id"], **{name: receipt[name] for name in KEPT}})
         if whole and self.sync["kind"] == ONE_TIME:
             orders.record_status(self.home, self.sync["sync_id"], DONE)

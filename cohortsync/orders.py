@@ -219,7 +219,7 @@ def recover(home: Path) -> None:
             "select * from sync_runs join syncs using (sync_id) where sync_runs.status = ?", (AT_WORK,))}
     for sync_id, run_id in at_work.items():
         with suppress(ApiTransient), hold(home, sync_id):
-            end(home, run_id, "interrupted", "its process ended")
+            end(home, run_id, "interrupted", "Its process ended.")
             due_again(home, sync_id)
 
 

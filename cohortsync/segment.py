@@ -63,7 +63,8 @@ def _within_workspace(home: Path, project: dict[str, Any], cohort: str) -> str:
 
 
 def _taken(name: str, segment_id: int, others: Set[int]) -> UnsafePlan:
-    way_out = "" if segment_id in others else ", or take this one over with --adopt"
+    adopting = ", or take this one over with --adopt (in the app: Terms of the next plan)"
+    way_out = "" if segment_id in others else adopting
     return UnsafePlan(f"The audience already has a segment named {name} (id {segment_id}) that cohortsync did not "
                       "make for this cohort. Rename it in Mailchimp, choose other names with "
                       f"COHORTSYNC_SEGMENT_PREFIX{way_out}.", guard="adopt", numbers={"segment_id": segment_id})

@@ -16,7 +16,22 @@ from cohortsync.plan import EXPORT_COLUMNS, NOT_MAILABLE, among, looked_up
 
 TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
 UNKEPT = ("distinct_id", "first_name", "last_name", "last_seen_at", "edit", "consent")
+EXPLAINED = {
+    "in_segment_not_mailable": "still on the segment", "awaiting_confirmation": "still to say yes",
+    "forgotten": "deleted for good in Mailchimp", "forgotten_here": "forgotten in this workspace",
+    "compliance": "barred by Mailchimp's rules", "looks_fake": "Mailchimp takes the address for a fake",
+    "address_refused": "Mailchimp does not take the address", "signed_up_too_often": "too many sign-ups lately",
+    "merge_fields_refused": "a field refuses a value", "refused_by_mailchimp": "refused by Mailchimp",
+    "rejected_before": "refused by Mailchimp lately", "no_consent": "no consent", "address_changed": "new address",
+    "added_by_hand": "added by hand in Mailchimp", "removed_by_hand": "removed by hand in Mailchimp",
+    "not_in_target": "not in the cohort any more", "undo": "the run is taken back",
+}
 NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
+
+
+def why(reason: str) -> str:
+    """The reasons of a person's word or outcome, as they read."""
+    return ", ".join(EXPLAINED.get(part, part) for part in reason.split(", "))
 
 
 def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFrame, rejects: Mapping[str, str],

@@ -18,9 +18,10 @@ from streamlit import config as st_config
 from streamlit.testing.v1 import AppTest
 
 import cohortsync as cs
-from cohortsync import config, ledger, receipts, sandbox, work
+from cohortsync import account, config, ledger, mailchimp, receipts, sandbox, work
 from cohortsync.pages import frame, login, shown
 from cohortsync.plan import Plan
+from cohortsync.words import why
 
 ROOT = Path(__file__).parent.parent
 OTHER_PAGES = ("cohorts", "export", "syncs", "audience", "mtu", "runs")
@@ -412,7 +413,7 @@ def test_a_sync_chosen_as_dynamic_stands_from_then_on(connected: cs.Workspace, v
     press(app, "Let it go on")
     app = ended(press(app, "Run now"), connected.home)
     assert connected.sync_history("power-users")["status"].tolist() == ["completed"]
-    assert app.dataframe[1].value["How it ended"].tolist() == ["completed"]
+    assert app.dataframe[1].value["How it ended"].tolist() == ["Completed"]
     press(app, "Delete")
     assert connected.syncs().empty
 
@@ -447,6 +448,19 @@ def test_the_plan_shows_three_numbers_and_the_bill_of_both_sides(connected: cs.W
     assert shown_numbers == {name: f"{number:,}" for name, number in plan.numbers.items()}
     assert f"bills **{plan.new_billed_contacts:,} new contacts**" in read(app)
     assert f"kept {connected.mtu().iloc[-1]['exempt_users']:,} people off the bill" in read(app)
+
+
+def test_a_segment_that_others_made_is_taken_over_when_that_was_asked_for(
+        connected: cs.Workspace, visit: Visit) -> None:
+    audience = connected.chosen_audience()
+    with account.connected(connected.home) as (_, client):
+        made = client.send(mailchimp.build_segment(audience, "mixpanel_power-users"))
+    app = planned(visit("export", connected.home))
+    assert "already has a segment named mixpanel_power-users" in read(app)
+    field(press(app, "Dismiss").toggle, "Take over a segment").set_value(True).run()
+    assert "Proven by reading back" in read(synced(planned(app)))
+    assert connected.segments(audience)["segment_id"].tolist() == [made["id"]]
+    assert connected.runs()["added"].tolist()[0] > 0
 
 
 def record_real_account(home: Path) -> None:
@@ -500,8 +514,8 @@ def test_the_audience_says_when_it_was_read_and_times_to_the_minute(connected: c
 
 
 def test_reasons_read_as_words() -> None:
-    assert shown.why("cleaned, in_segment_not_mailable") == "cleaned, still on the segment"
-    assert shown.why("") == ""
+    assert why("cleaned, in_segment_not_mailable") == "cleaned, still on the segment"
+    assert why("") == ""
 
 
 def test_runs_tells_each_run_in_a_line_and_shows_its_proof(connected: cs.Workspace, visit: Visit) -> None:
@@ -510,6 +524,8 @@ def test_runs_tells_each_run_in_a_line_and_shows_its_proof(connected: cs.Workspa
     app = visit("runs", connected.home)
     line = app.dataframe[0].value["Run"][0]
     assert line == f"Completed · just now · {receipt['added']} added · 0 removed"
+    chooser = field(app.selectbox, "Look at")
+    assert chooser.options == [f"trial-ending · {line} · begun {receipt['started_at'][:19].replace('T', ' ')} UTC"]
     assert "Proven by reading back" in read(app)
 
 

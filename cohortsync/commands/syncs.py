@@ -26,6 +26,7 @@ from cohortsync.commands.options import (
 )
 from cohortsync.errors import BadInput, CohortsyncError
 from cohortsync.plan import Plan
+from cohortsync.words import why
 from cohortsync.workspace import Workspace
 
 RECEIPT = ("run_id", "status", "added", "kept", "removed", "refused", "requests", "accounted")
@@ -154,9 +155,14 @@ def show_plan(plan: Plan) -> None:
     console.note(f"To: {plan.target}")
     console.note_as_of(plan.as_of.isoformat() if plan.as_of else None)
     reasons = plan.people.groupby(["word", "reason"], as_index=False).size().rename(columns={"size": "people"})
-    console.table(reasons[["word", "people", "reason"]])
+    console.table(_readable(reasons[["word", "people", "reason"]]))
     for line in plan.lines:
         console.note(line)
+
+
+def _readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Reasons in the words that the app has for them, too."""
+    return frame.assign(reason=frame["reason"].map(why))
 
 
 def show_receipt(receipt: dict[str, Any]) -> None:
@@ -179,4 +185,4 @@ def runs(ctx: typer.Context,
     if as_json:
         console.print_json(console.records(frame))
     else:
-        console.table(frame if run_id else frame[["run_id", "target", *RECEIPT[1:], "size"]])
+        console.table(_readable(frame) if run_id else frame[["run_id", "target", *RECEIPT[1:], "size"]])

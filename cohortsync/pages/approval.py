@@ -9,6 +9,7 @@ from cohortsync.orders import DYNAMIC, ONE_TIME
 from cohortsync.pages import frame, shown
 from cohortsync.plan import Plan
 from cohortsync.plan import shown as fit_to_show
+from cohortsync.words import why
 
 WORDS = {word: meaning for word, (meaning, _colour) in cs.charts.WORDS.items()}
 HEADINGS = {"email": "E-mail", "canonical_id": "User", "meaning": "What happens", "reason": "Why",
@@ -88,6 +89,6 @@ def show_people(plan: Plan) -> None:
     chosen = st.multiselect("Only these people", present, format_func=WORDS.__getitem__, placeholder="Everyone")
     people = plan.people[plan.people["word"].isin(chosen or present)]
     rows = fit_to_show(people.head(shown.SHOWN))
-    rows = rows.assign(meaning=rows["word"].map(WORDS), reason=rows["reason"].map(shown.why),
+    rows = rows.assign(meaning=rows["word"].map(WORDS), reason=rows["reason"].map(why),
                        status=rows["status"].fillna("not in it"))
     shown.people(rows, HEADINGS, len(people))

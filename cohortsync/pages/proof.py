@@ -9,6 +9,7 @@ import streamlit as st
 
 import cohortsync as cs
 from cohortsync.pages import frame, shown
+from cohortsync.words import why
 
 MEANINGS = {
     "added": "put on the cohort's segment in Mailchimp",
@@ -29,7 +30,7 @@ def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
     for column, (word, meaning) in zip(st.columns(len(MEANINGS)), MEANINGS.items(), strict=True):
         column.metric(word.capitalize(), f"{receipt[word]:,}", help=meaning, border=True)
     if refusals := receipt.get("refusals"):
-        st.caption("Refused: " + "; ".join(f"{count:,} {frame.plain(shown.why(reason))}"
+        st.caption("Refused: " + "; ".join(f"{count:,} {frame.plain(why(reason))}"
                                            for reason, count in refusals.items()))
     shown.figure(cs.charts.proof(receipt), f"proof-{receipt['run_id']}")
     st.download_button("Download the receipt", json.dumps(receipt, indent=2), f"receipt-{receipt['run_id']}.json",
@@ -37,7 +38,7 @@ def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
                        icon=":material/download:")
     with frame.told():
         outcome = workspace.outcome(receipt["run_id"])
-    outcome = outcome.assign(status=outcome["status"].fillna("not in it"), reason=outcome["reason"].map(shown.why))
+    outcome = outcome.assign(status=outcome["status"].fillna("not in it"), reason=outcome["reason"].map(why))
     shown.people(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome})
 
 

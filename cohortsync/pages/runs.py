@@ -21,6 +21,11 @@ def line(run: Mapping[Any, Any]) -> str:
     return f"{status} · {frame.ago(run['started_at'])} · {run['added']:,} added · {run['removed']:,} removed"
 
 
+def label(run: Mapping[Any, Any]) -> str:
+    """A run as one of a list, told apart from others like it by the second it began."""
+    return f"{run['cohort']} · {line(run)} · begun {run['started_at'][:19].replace('T', ' ')} UTC"
+
+
 workspace = frame.start("Runs", "Every sync, with what Mailchimp held afterwards.")
 with frame.told():
     table = workspace.runs()
@@ -33,7 +38,7 @@ overview = table.assign(run=[line(run) for run in runs.values()],
                         where=np.where(table["rehearsal"] == 1, "LOCAL REHEARSAL · ", "") + table["audience_name"],
                         proven=[f"{run['accounted']:,} of {run['size']:,}" for run in runs.values()])
 shown.table(overview, {"run": "Run", "cohort": "Cohort", "proven": "Proven", "where": "Where"})
-chosen = frame.choose("Look at", list(runs), "run", lambda run: f"{runs[run]['cohort']} · {line(runs[run])} ({run})")
+chosen = frame.choose("Look at", list(runs), "run", lambda run: label(runs[run]))
 with frame.told():
     receipt = workspace.receipt(chosen)
 if "size" in receipt:

@@ -14,16 +14,6 @@ from cohortsync import emails
 FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
 SHOWN = 500
 DARK_INK, LIGHT_INK = "#50545f", "#c9ccd8"
-WHY = {
-    "in_segment_not_mailable": "still on the segment", "awaiting_confirmation": "still to say yes",
-    "forgotten": "deleted for good in Mailchimp", "forgotten_here": "forgotten in this workspace",
-    "compliance": "barred by Mailchimp's rules", "looks_fake": "Mailchimp takes the address for a fake",
-    "address_refused": "Mailchimp does not take the address", "signed_up_too_often": "too many sign-ups lately",
-    "merge_fields_refused": "a field refuses a value", "refused_by_mailchimp": "refused by Mailchimp",
-    "rejected_before": "refused by Mailchimp lately", "no_consent": "no consent", "address_changed": "new address",
-    "added_by_hand": "added by hand in Mailchimp", "removed_by_hand": "removed by hand in Mailchimp",
-    "not_in_target": "not in the cohort any more", "undo": "the run is taken back",
-}
 
 
 def figure(drawn: go.Figure, key: str) -> None:
@@ -34,11 +24,6 @@ def figure(drawn: go.Figure, key: str) -> None:
     ink = LIGHT_INK if st.context.theme.type == "dark" else DARK_INK
     drawn.update_layout(template="plotly", font={"color": ink, "family": "Source Sans, sans-serif"})
     st.plotly_chart(drawn, key=key, theme=None, config={"displayModeBar": False})
-
-
-def why(reason: str) -> str:
-    """The reasons of a person's word or outcome, as they read."""
-    return ", ".join(WHY.get(part, part) for part in reason.split(", "))
 
 
 def minute(instants: pd.Series) -> pd.Series:

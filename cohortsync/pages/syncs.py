@@ -30,7 +30,8 @@ def show_one(workspace: cs.Workspace, row: dict[str, Any], last_run: str) -> Non
             approve(workspace, row, name)
         act(workspace, row, name)
     history = workspace.sync_history(row["sync_id"])
-    shown.table(history.assign(started=shown.minute(history["started_at"])), HISTORY)
+    shown.table(history.assign(started=shown.minute(history["started_at"]), status=history["status"].str.capitalize()),
+                HISTORY)
 
 
 def approve(workspace: cs.Workspace, row: dict[str, Any], name: str) -> None:
