@@ -319,12 +319,17 @@ def moves(plan: Plan) -> set[tuple[str, str]]:
 
 
 def within(first: Plan, again: Plan) -> Plan:
-    """A plan made again while its first is applied, without what the first did not say."""
-    people = again.people
-    staying = first.people.loc[first.people["word"].isin([*ADDING, "keep"]), "member_hash"]
-    new = first.people.loc[first.people["word"] == "add_new", "member_hash"]
+    """A plan made again while its first is applied, without what the first did not say.
+
+    Whom the first adds and our own rules now bar comes off again.
+    """
+    people, before = again.people, first.people
+    new = before.loc[before["word"] == "add_new", "member_hash"]
+    added = before.loc[before["word"].isin(ADDING), "member_hash"]
+    staying = before.loc[before["word"].isin([*ADDING, "keep"]), "member_hash"]
     off = [key for key, move in moves(first) if move == "remove"]
     key, word = people["member_hash"], people["word"]
-    wrong = ((word == "add_existing") & ~among(key, staying)) | ((word == "add_new") & ~among(key, new)) | (
-        (word == "remove") & ~among(key, off))
+    barred = among(key, added) & people["reason"].isin(OWN_RULES)
+    wrong = ((word == "add_new") & ~among(key, new)) | ((word == "add_existing") & ~among(key, staying)) | (
+        (word == "remove") & ~among(key, off) & ~barred)
     return replace(again, people=people[~wrong], run_id=first.run_id)

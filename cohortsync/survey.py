@@ -55,12 +55,17 @@ class Survey:
         return fields.fill(known, terms.fields, present, terms.create_fields)
 
     def again(self, first: Plan) -> Plan:
-        """What is left of a plan: the same people, fresh reads of Mailchimp, and nothing that the plan did not say."""
+        """What is left of a plan: the same people, fresh reads of Mailchimp, and nothing that the plan did not say.
+
+        Consent is as of now: nobody is sent any more who has taken it back since the plan was made.
+        """
         if first.undoes:
             return within(first, self.undo(first.undoes))
         project = warehouse.required_project(self.home, first.project_id)
         target = self._target(project, first.cohort, first.target.audience_id, first.terms)
-        found, _ = self._people(first.project_id, first.cohort_people(), target, first.terms)
+        people = first.cohort_people()
+        people["consent"] &= self._consent(project, people["canonical_id"], first.terms)
+        found, _ = self._people(first.project_id, people, target, first.terms)
         return within(first, replace(first, target=target, people=found))
 
     def undo(self, run_id: str) -> Plan:

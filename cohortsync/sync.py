@@ -88,7 +88,7 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
         retention.sweep(home)
         if not dry_run:
             access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))
-            _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id)
+            _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id, terms)
         undoing = approved.undoes if approved else ""
         fresh = survey.undo(undoing) if undoing else survey.cohort(project, cohort, audience_id, terms)
         if approved:
@@ -120,8 +120,8 @@ def _guard(home: Path, fresh: Plan, confirm: int | None) -> None:
         raise
 
 
-def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audience_id: str) -> None:
-    """Finish this cohort's run that was cut short; one older than an interval is read back and closed.
+def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audience_id: str, terms: Terms) -> None:
+    """Finish this cohort's run that was cut short; one older than an interval, or on other terms, is only closed.
 
     Other cohorts' runs wait for their own next sync, and are closed when they are too old for that, as is one whose
     plan has expired.
@@ -132,7 +132,7 @@ def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audien
         ours = (row["project_id"], row["cohort"], row["audience_id"]) == (project_id, cohort, audience_id)
         if ours and receipts.has_plan(survey.home, row["run_id"]):
             run = _Run(survey, receipts.load_plan(survey.home, row["run_id"]), row["started_at"])
-            run.close() if old else run.finish()
+            run.close() if old or run.plan.terms != terms else run.finish()
         elif old:
             ledger.record_run(survey.home, {**row, "status": "interrupted", "finished_at": ledger.now()})
 

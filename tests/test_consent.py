@@ -1,0 +1,112 @@
+"""Who changes their mind while a run is under way: nobody is sent, or brought back, on a consent of yesterday."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import faulty
+import pytest
+from conftest import OWNER_KEY, SAMPLE
+from test_sync import Side, cut_short, whole_people
+
+import cohortsync as cs
+from cohortsync import ledger, sandbox
+from cohortsync.emails import member_hash
+from cohortsync.plan import Plan
+
+ANN, BOB = "ann@harbor.example", "bob@harbor.example"
+Proxied = tuple[cs.Workspace, faulty.Proxy, Side]
+
+
+@pytest.fixture
+def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[Proxied]:
+    """A workspace whose way to the local Mailchimp leads through a proxy that can go wrong."""
+    seed = SAMPLE / "mailchimp_members.ndjson"
+    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)
+        yield workspace, proxy, Side(running.mailchimp_url)
+
+
+def load_two(workspace: cs.Workspace, tmp_path: Path, bob_agrees: bool) -> None:
+    """A cohort of two, who both are new to the audience."""
+    people = [{"$distinct_id": name, "$properties": {"$email": address, "agreed": agrees}}
+              for name, address, agrees in (("a", ANN, True), ("b", BOB, bob_agrees))]
+    (tmp_path / "p.ndjson").write_text("\n".join(map(json.dumps, people)))
+    (tmp_path / "c.txt").write_text("a\nb\n")
+    workspace.load(profiles=[tmp_path / "p.ndjson"], cohorts={"two": tmp_path / "c.txt"})
+
+
+def planned(workspace: cs.Workspace, side: Side, tmp_path: Path, bob_agrees: bool = True) -> Plan:
+    load_two(workspace, tmp_path, bob_agrees)
+    return workspace.plan("two", side.audience_id, consent_property="agreed")
+
+
+def outcomes(workspace: cs.Workspace, run_id: str) -> dict[str, tuple[str, str]]:
+    people = whole_people(workspace, {"run_id": run_id})
+    return {row.address: (row.outcome, row.reason) for row in people.itertuples()}
+
+
+def sent(proxy: faulty.Proxy) -> str:
+    return " ".join(body.decode() for _, _, body in proxy.writes())
+
+
+def test_who_took_their_consent_back_before_a_plan_is_applied_is_left_out(proxied: Proxied, tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    plan = planned(workspace, side, tmp_path)
+    load_two(workspace, tmp_path, bob_agrees=False)
+    receipt = workspace.apply(plan)
+    assert (receipt["added"], receipt["refusals"], receipt["needless"]) == (1, {"no_consent": 1}, 1)
+    assert BOB not in sent(proxy)
+
+
+def test_who_took_their_consent_back_before_a_run_is_taken_up_again_is_left_out(
+        proxied: Proxied, tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    cut = cut_short(workspace, planned(workspace, side, tmp_path))
+    load_two(workspace, tmp_path, bob_agrees=False)
+    workspace.sync("two", side.audience_id, consent_property="agreed")
+    assert outcomes(workspace, cut) == {ANN: ("added", ""), BOB: ("refused", "no_consent")}
+    finished = workspace.receipt(cut)
+    assert (finished["status"], finished["accounted"], finished["refusals"]) == ("completed", 2, {"no_consent": 1})
+    assert BOB not in sent(proxy)
+
+
+def test_who_takes_their_consent_back_while_an_answer_is_lost_comes_off_the_segment_again(
+        proxied: Proxied, tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    plan = planned(workspace, side, tmp_path)
+
+    def lose_the_first(_method: str, path: str) -> str | None:
+        if "skip_duplicate" not in path or sent(proxy).count(BOB):
+            return None
+        load_two(workspace, tmp_path, bob_agrees=False)
+        return "lost"
+
+    proxy.fault = lose_the_first
+    receipt = workspace.apply(plan)
+    assert outcomes(workspace, plan.run_id) == {ANN: ("added", ""), BOB: ("refused", "no_consent")}
+    assert (receipt["status"], receipt["accounted"]) == ("completed", 2)
+    assert side.on_segment("mixpanel_two") == {member_hash(ANN)}
+    assert side.statuses()[member_hash(BOB)] == "subscribed"  # the lost request had brought him in
+
+
+def test_who_agrees_only_after_the_plan_waits_for_the_next(proxied: Proxied, tmp_path: Path) -> None:
+    workspace, _, side = proxied
+    cut = cut_short(workspace, planned(workspace, side, tmp_path, bob_agrees=False))
+    load_two(workspace, tmp_path, bob_agrees=True)
+    receipt = workspace.sync("two", side.audience_id, consent_property="agreed")
+    assert outcomes(workspace, cut)[BOB] == ("refused", "no_consent")
+    assert (receipt["added"], receipt["kept"]) == (1, 1)
+
+
+def test_a_run_that_was_cut_short_on_other_terms_is_closed_and_not_gone_on_with(
+        proxied: Proxied, tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    load_two(workspace, tmp_path, bob_agrees=False)
+    cut = cut_short(workspace, workspace.plan("two", side.audience_id))
+    receipt = workspace.sync("two", side.audience_id, consent_property="agreed")
+    assert (receipt["added"], receipt["refusals"]) == (1, {"no_consent": 1})
+    assert ledger.run(workspace.home, cut)["status"] == "interrupted"  # type: ignore[index]
+    assert BOB not in sent(proxy)
