@@ -65,6 +65,12 @@ def check_connection(home: Path) -> dict[str, Any]:
         return {**connection, "audiences": mailchimp.fetch_audiences(client)}
 
 
+def merge_fields(home: Path, audience_id: str) -> dict[str, str]:
+    """The audience's merge fields: tag → type."""
+    with connected(home, _impatient()) as (_, client):
+        return {row["tag"]: row["type"] for row in mailchimp.fetch_merge_fields(client, audience_id)}
+
+
 def chosen_audience(home: Path, audience_id: str = "") -> str:
     """The audience asked for, else the account's only one; raises BadInput with the choices."""
     audiences = {found["audience_id"]: found["name"] for found in check_connection(home)["audiences"]}

@@ -42,13 +42,20 @@ class Filled:
 
 def parse_map(words: Sequence[str]) -> dict[str, str]:
     """``$city=CITY`` and the like as property → tag. Raises BadInput."""
-    found = {}
+    found: dict[str, str] = {}
     for word in words:
         name, equals, tag = word.rpartition("=")
         if not (equals and name and re.fullmatch(r"[A-Z0-9_]{1,10}", tag)):
             raise BadInput(f"--map takes PROPERTY=TAG, the tag of at most ten capitals and digits, not {word!r}.")
+        if tag in found.values():
+            raise BadInput(f"--map names {tag} twice; a merge field takes one property.")
         found[name] = tag
     return found
+
+
+def suggested_tag(name: str) -> str:
+    """The tag that a property goes by when nobody names another: ``$city`` as ``CITY``."""
+    return re.sub(r"[^A-Z0-9_]", "", name.upper())[:10] or "FIELD"
 
 
 def fill(values: Mapping[str, pd.Series], mapped: Mapping[str, str], present: Sequence[Field],

@@ -67,6 +67,15 @@ class Terms:
     create_fields: bool = False
     update_fields: bool = False
 
+    def __str__(self) -> str:
+        """In words; blank for a sync that was asked for nothing more."""
+        said = {"hand edits are kept": self.keep_hand_edits, "a segment of others is taken over": self.adopt,
+                f"only people whose {self.consent_property} says yes": self.consent_property,
+                ", ".join(f"{name} → {tag}" for name, tag in self.fields.items()): self.fields,
+                "missing merge fields are made": self.create_fields,
+                "merge fields of people who are there are written, too": self.update_fields}
+        return " · ".join(words for words, holds in said.items() if holds)
+
 
 @dataclass(frozen=True)
 class Guard:
@@ -195,6 +204,8 @@ class Plan:
                  f"mailable {numbers['mailable']:,}.",
                  f"{requests['writes']} requests will write (500 people each: {requests['minimum']} at least), about "
                  f"{requests['reads']} will read. New contacts become: {self.new_contacts}."]
+        if said := str(self.terms):
+            found.append(f"Terms: {said}.")
         if self.new_billed_contacts:
             found.append(f"{self.new_billed_contacts:,} new contacts, which Mailchimp bills.")
         if self.additions:

@@ -552,6 +552,10 @@ class Workspace:
         """The id of the audience asked for, else of the account's only one; raises BadInput with the choices."""
         return account.chosen_audience(self.home, audience_id)
 
+    def merge_fields(self, audience_id: str) -> dict[str, str]:
+        """The merge fields of an audience as it has them now: tag → type."""
+        return account.merge_fields(self.home, audience_id)
+
     def plan(self, cohort: str, audience_id: str, progress: Progress = silent, **terms: Any) -> Plan:
         """What a sync would do to each person; reads only. It is kept under its ``run_id``. Terms: ``plan.Terms``."""
         return sync.plan(self.home, cohort, audience_id, progress, self.project_id, Terms(**terms))

@@ -428,6 +428,34 @@ def test_a_dynamic_sync_stands_on_the_terms_of_its_plan(connected: cs.Workspace,
     assert connected.find_sync("power-users")["terms"].count('"keep_hand_edits": true') == 1
 
 
+def test_properties_go_into_merge_fields_and_a_dynamic_sync_keeps_that(connected: cs.Workspace, visit: Visit) -> None:
+    app = visit("export", connected.home)
+    app = field(app.toggle, "Send properties into merge fields").set_value(True).run()
+    choice = field(app.multiselect, "Properties to send")
+    assert {"$city", "plan"} <= set(choice.options)
+    assert not {"$email", "$first_name"} & set(choice.options)
+    choice.set_value(["$city", "plan"]).run()
+    assert field(app.selectbox, "plan goes into").value == "PLAN"
+    assert "has no merge field" in read(planned(app))
+    app = field(press(app, "Dismiss").toggle, "Make ").set_value(True).run()
+    app = planned(app)
+    assert "$city → CITY, plan → PLAN · missing merge fields are made" in read(app)
+    field(app.radio, "How often").set_value("dynamic")
+    assert "Proven by reading back" in read(synced(app))
+    assert connected.merge_fields(connected.chosen_audience())["PLAN"] == "text"
+    assert "$city → CITY, plan → PLAN" in read(visit("syncs", connected.home))
+    assert '"PLAN"' in connected.find_sync("power-users")["terms"]
+
+
+def test_a_property_can_be_asked_to_say_yes(connected: cs.Workspace, visit: Visit) -> None:
+    app = visit("export", connected.home)
+    app = field(app.toggle, "Only people who agreed").set_value(True).run()
+    assert field(app.button, "Plan").disabled
+    app = planned(field(app.selectbox, "Property that must say yes").set_value("plan").run())
+    assert metrics(app)["Refuse"] == metrics(app)["Exportable"]
+    assert "only people whose plan says yes" in read(app)
+
+
 def test_a_plan_that_waits_is_approved_where_it_is_shown(
         connected: cs.Workspace, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COHORTSYNC_GUARD_PEOPLE", "10")

@@ -68,6 +68,15 @@ def test_a_map_is_a_property_and_a_tag(word: str) -> None:
     with pytest.raises(BadInput, match="PROPERTY=TAG"):
         fields.parse_map([word])
     assert fields.parse_map(["$city=CITY", "a=b=C"]) == {"$city": "CITY", "a=b": "C"}
+    with pytest.raises(BadInput, match="names CITY twice"):
+        fields.parse_map(["$city=CITY", "town=CITY"])
+
+
+@pytest.mark.parametrize(("name", "tag"), [("$city", "CITY"), ("$country_code", "COUNTRY_CO"), ("Größe!", "GRSSE"),
+                                           ("日本", "FIELD")])
+def test_a_property_suggests_a_tag_that_mailchimp_takes(name: str, tag: str) -> None:
+    assert fields.suggested_tag(name) == tag
+    assert fields.parse_map([f"{name}={tag}"])
 
 
 def load_two(workspace: cs.Workspace, tmp_path: Path, city: str = "Berlin") -> None:

@@ -29,6 +29,8 @@ def show(workspace: cs.Workspace, plan: Plan) -> None:
                    if word in plan.counts})
     frame.metrics({name.replace("_", " ").capitalize(): (plan.numbers[name], meaning)
                    for name, meaning in NUMBERS.items()})
+    if said := str(plan.terms):
+        st.caption(f"**Terms:** {frame.plain(said)}")
     _show_bill(workspace, plan)
     for warning in plan.warnings:
         st.warning(frame.plain(warning), icon=":material/warning:")

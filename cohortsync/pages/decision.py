@@ -17,7 +17,8 @@ from cohortsync.plan import Plan
 class Decision:
     """What is planned: its name in the workspace, in words, the words of the command line that plan it, the button's.
 
-    ``stand``: makes it a sync that stands, on the plan's terms, where that can be chosen.
+    ``stand``: makes it a sync that stands, on the plan's terms, where that can be chosen. ``ready``: whether
+    everything it is planned by has been chosen.
     """
 
     of: tuple[object, ...]
@@ -25,6 +26,7 @@ class Decision:
     words: Sequence[str]
     press: str
     stand: Callable[[Plan], object] | None = None
+    ready: bool = True
 
     @property
     def names(self) -> tuple[str, str]:
@@ -50,7 +52,7 @@ def show(workspace: cs.Workspace, decision: Decision) -> None:
         approval.show_people(plan)
     elif login.only_admins("planning") and st.button(f"{decision.press}{' again' if applied else ''}",
                                                      type="secondary" if applied else "primary",
-                                                     icon=":material/preview:"):
+                                                     icon=":material/preview:", disabled=not decision.ready):
         if applied:
             applied.clear()
         progress.begin(workspace, plan_name, f"Planning {decision.label}", decision.words)

@@ -97,6 +97,15 @@ def told() -> Iterator[None]:
         st.stop()
 
 
+def once(name: str, of: object, ask: Callable[[], Any]) -> Any:
+    """What was asked once in a session, for as long as it is ``of`` the same."""
+    if st.session_state.get(f"{name}_of") != of:
+        with told():
+            st.session_state[name] = ask()
+        st.session_state[f"{name}_of"] = of
+    return st.session_state[name]
+
+
 def ask_for(what_is_missing: str, link: str, page: str = "connect") -> None:
     """The empty state: what is missing, and the way to where it is put right. Ends the page."""
     st.info(what_is_missing, icon=":material/arrow_forward:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
@@ -9,6 +10,7 @@ import streamlit as st
 import cohortsync as cs
 from cohortsync.orders import ACTIVE, NEEDS_APPROVAL, PAUSED
 from cohortsync.pages import approval, frame, login, progress, shown
+from cohortsync.plan import Terms
 
 HEADINGS = {"cohort": "Cohort", "audience_name": "Audience", "kind": "How often", "status": "Status",
             "last_run": "Last run", "due": "Due next (UTC)"}
@@ -22,6 +24,8 @@ def show_one(workspace: cs.Workspace, row: dict[str, Any], last_run: str) -> Non
     name = progress.name_of("standing", row["sync_id"])
     st.badge(row["status"], color=COLOURS.get(row["status"], "blue"))  # type: ignore[arg-type]
     st.markdown(frame.plain(last_run))
+    if said := str(Terms(**json.loads(row["terms"]))):
+        st.caption(f"**Terms:** {frame.plain(said)}")
     if row["reason"]:
         st.warning(frame.plain(row["reason"]), icon=":material/front_hand:")
     progress.follow(workspace, name)
