@@ -30,12 +30,14 @@ class Pulled:
     It takes the place of what an earlier pull brought of that day, never of files loaded by hand.
     ``all_profiles``: the files of profiles are all there are; others are gone. ``members_profiles``: they are all that
     the members of the cohorts loaded with them have. ``new_profiles``: a profile that is there stays as it is.
+    ``known``: the files that need no look at them any more, since whoever wrote them tells what they are.
     """
 
     days: Mapping[date, Path | None] = field(default_factory=dict)
     all_profiles: bool = False
     members_profiles: bool = False
     new_profiles: bool = False
+    known: Mapping[Path, Source] = field(default_factory=dict)
 
 
 BY_HAND = Pulled()
@@ -84,7 +86,8 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
     found = _inspect_all([("events", path, "") for path in [*events, *days]] +
                          [("profiles", path, "") for path in profiles] +
                          [("mappings", path, "") for path in mappings] +
-                         [("cohort", path, checked_name(name)) for name, path in (cohorts or {}).items()], progress)
+                         [("cohort", path, checked_name(name)) for name, path in (cohorts or {}).items()],
+                         pulled.known, progress)
     if not found and not pulled.days:
         raise BadInput("There is nothing to load. Name files of events, profiles or members of a cohort.")
     with drafting(home, project_id) as draft:
@@ -102,12 +105,16 @@ def reckon(draft: Draft, progress: Progress = silent) -> None:
     _Load(draft, progress).rebuild()
 
 
-def _inspect_all(named: list[tuple[str, Path, str]], progress: Progress) -> list[Source]:
-    """Read every file to its end, several at a time; the first that is not what it should be is the error."""
+def _inspect_all(named: list[tuple[str, Path, str]], known: Mapping[Path, Source], progress: Progress) -> list[Source]:
+    """Read every file that is not known to its end, several at a time.
+
+    The first that is not what it should be is the error.
+    """
     read: Counter[int] = Counter()
     with ThreadPoolExecutor(os.cpu_count()) as readers:
-        waiting = [readers.submit(inspect, *one, partial(read.__setitem__, n)) for n, one in enumerate(named)]
-        size = sum(path.stat().st_size for _, path, _ in named if os.path.isfile(path))
+        waiting = [readers.submit(known.__getitem__, one[1]) if one[1] in known else
+                   readers.submit(inspect, *one, partial(read.__setitem__, n)) for n, one in enumerate(named)]
+        size = sum(path.stat().st_size for _, path, _ in named if path not in known and os.path.isfile(path))
         while wait(waiting, timeout=0.2).not_done:
             progress("Reading files", sum(read.values()), size)
         return [source.result() for source in waiting]

@@ -25,7 +25,7 @@ from cohortsync.errors import ApiTransient
 from cohortsync.load import LoadReport, Pulled, load
 from cohortsync.mixpanel import Client, CohortSeen, HistoryLimit, Interrupted, TooLate
 from cohortsync.raw import day_files
-from cohortsync.sources import Progress, silent
+from cohortsync.sources import Progress, Source, silent
 from cohortsync.warehouse import required_project
 
 COHORT_COLUMNS = ["cohort", "cohort_id", "announced", "members", "with_profile", "without_profile"]
@@ -123,6 +123,7 @@ class _Pull:
     started_at: str = field(default_factory=ledger.now)
     profiles: list[Path] = field(default_factory=list)
     cohorts: dict[str, Path] = field(default_factory=dict)
+    known: dict[Path, Source] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.client.notice = lambda text: self.progress(text, 0, 1)
@@ -186,10 +187,11 @@ class _Pull:
                 days.write(piece)
             kept = days.keep()
         ledger.record_pulled_days(self.home, self.project_id, [
-            {"day": day.isoformat(), "path": path.name if path else "", "events": events,
-             "pulled_at": asked_at.isoformat()} for day, (path, events) in kept.items()])
+            {"day": on.isoformat(), "path": day.path.name if day.path else "", "events": day.events,
+             "pulled_at": asked_at.isoformat()} for on, day in kept.items()])
+        self.known |= {day.path: day.source for day in kept.values() if day.path and day.source}
         self.report.days += len(kept)
-        self.report.events += sum(events for _, events in kept.values())
+        self.report.events += sum(day.events for day in kept.values())
 
     def _within_history(self, limit: HistoryLimit, waiting: list[Span]) -> list[Span]:
         """What is left to ask for; a day less at the least, whatever clock the limit is counted by."""
@@ -249,7 +251,8 @@ class _Pull:
         days = self._fresh_days()
         if days or self.profiles or self.cohorts:
             everyone = self.plan.people is not None
-            pulled = Pulled(days, all_profiles=everyone, members_profiles=self.plan.profiles and not everyone)
+            pulled = Pulled(days, all_profiles=everyone, members_profiles=self.plan.profiles and not everyone,
+                            known=self.known)
             self.report.loaded = load(self.home, [], self.profiles, self.cohorts, self.progress, self.project_id,
                                       pulled=pulled)
         ledger.record_loaded(self.home, self.project_id, [day.isoformat() for day in days], self.report.cohort_rows)

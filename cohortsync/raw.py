@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from isal import igzip
@@ -17,8 +19,10 @@ from isal import igzip
 from cohortsync.config import private_folder
 from cohortsync.lines import CUT_SHORT
 from cohortsync.mixpanel import Interrupted
+from cohortsync.sources import Source, is_nested
 from cohortsync.warehouse import to_disk
 
+WRITERS = 8
 EPOCH = date(1970, 1, 1)
 MILLISECONDS_FROM = 100_000_000_000
 # As exports write a record; one written otherwise is looked at by itself.
@@ -27,7 +31,56 @@ BEGINS = re.compile(rb'\s*\{\s*"(?:event|properties)"\s*:')
 SOME_TIME = re.compile(rb'"time":\s?(\d{1,15})')
 CUT = re.compile(rb"[^\n]*" + CUT_SHORT.encode() + rb"\s*(?=\n)")
 LONGEST = 32 << 20
-Days = np.ndarray[Any, np.dtype[np.int64]]
+# What stands around the brace of the properties, as exports write it and as Python does.
+BRACES = [(b'"properties":{', b'"time":'), (b'"properties": {', b'"time": ')]
+DIGITS = 10  # of seconds from 2001 to 2286
+POWERS = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A day as it was kept: how many events, their file (None: no events), and what a load would find out about it
+    (None: it has to look for itself)."""
+
+    events: int
+    path: Path | None = None
+    source: Source | None = None
+
+
+NOTHING = Kept(0)
+
+
+class DayFile:
+    """One day's lines on their way to the disk, and what there is to know of them."""
+
+    def __init__(self, draft: Path) -> None:
+        draft.touch(mode=0o600)
+        self.draft, self.file = draft, igzip.open(draft, "wb", 1)
+        self.digest = hashlib.sha256()
+        self.events = self.lines = self.longest = 0
+        self.first = b""
+
+    def write(self, lines: bytes, events: int) -> None:
+        """Take in whole lines that hold so many events."""
+        self.first = self.first or lines[:lines.find(b"\n") + 1]
+        self.file.write(lines)
+        self.digest.update(lines)
+        self.events += events
+        self.lines += lines.count(b"\n")
+        self.longest = max(self.longest, len(lines))  # all at once, so not less than the longest of them
+
+    def keep(self, path: Path) -> Kept:
+        self.file.close()
+        to_disk(self.draft)
+        self.draft.replace(path)
+        usual = USUAL.match(b"\n" + self.first) and is_nested(self.first)
+        return Kept(self.events, path, Source("events", path.resolve(), "", self.digest.hexdigest(), self.lines,
+                                              self.longest, "lines", "gzip", nested=True) if usual else None)
+
+    def discard(self) -> None:
+        self.file.close()
+        self.draft.unlink(missing_ok=True)
 
 
 class DayFiles:
@@ -39,8 +92,7 @@ class DayFiles:
     def __init__(self, folder: Path, mark: str, first: date, last: date) -> None:
         self.folder, self.mark = private_folder(folder), mark
         self.first, self.last = (first - EPOCH).days, (last - EPOCH).days
-        self.files: dict[int, BinaryIO] = {}
-        self.events: Counter[int] = Counter()
+        self.files: dict[int, DayFile] = {}
         self.day = self.first  # of the record before
         self.told = False  # whether any record told its day
         self.rest = b""
@@ -50,35 +102,37 @@ class DayFiles:
 
         Raises Interrupted at the line by which Mixpanel owns up to having stopped in the middle.
         """
-        block, newline, self.rest = (self.rest + piece).rpartition(b"\n")
-        if newline:
-            self._write_lines(block + newline)
+        text = self.rest + piece
+        end = text.rfind(b"\n") + 1
+        self.rest = text[end:]
+        if end:
+            self._write_lines(text[:end])
 
     def _write_lines(self, block: bytes, ended: bool = False) -> None:
         _refuse_cut_short(block)
-        times = USUAL.findall(b"\n" + block)
-        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
-        if len(times) == len(ends):
-            seconds = np.array(times).astype(np.int64)
-            self.told |= bool(times)
+        ends = _places(block, b"\n") + 1
+        seconds = _seconds_at_once(block, ends)
+        if seconds is None:
+            seconds = np.array(USUAL.findall(b"\n" + block)).astype(np.int64)
+        if len(seconds) == len(ends):
+            self.told |= bool(len(seconds))
             days = np.where(seconds >= MILLISECONDS_FROM, seconds // 1000, seconds) // 86400
         else:
             days, ends = self._look_at_each(block, ended)
         if len(days):
             self._write_runs(block, days.clip(self.first, self.last), ends)
 
-    def _write_runs(self, block: bytes, days: Days, ends: Days) -> None:
+    def _write_runs(self, block: bytes, days: Numbers, ends: Numbers) -> None:
         """Records that follow each other on the same day are written at once."""
         self.day = int(days[-1])
         turns = np.append(np.flatnonzero(np.diff(days)), len(days) - 1)
         start = counted = 0
         for turn in turns.tolist():
-            day, end = int(days[turn]), int(ends[turn])
-            self._file(day).write(block[start:end])
-            self.events[day] += turn + 1 - counted
+            end = int(ends[turn])
+            self._file(int(days[turn])).write(block[start:end], turn + 1 - counted)
             start, counted = end, turn + 1
 
-    def _look_at_each(self, block: bytes, ended: bool) -> tuple[Days, Days]:
+    def _look_at_each(self, block: bytes, ended: bool) -> tuple[Numbers, Numbers]:
         """Day and end of each record, a broken one with all of its lines; what is no record goes with the one before.
 
         A last one that does not tell its day yet waits for its other lines.
@@ -95,18 +149,16 @@ class DayFiles:
             ends.append(ends[-1] + len(record))
         return np.array(days[1:], np.int64), np.array(ends[1:], np.int64)
 
-    def _file(self, day: int) -> BinaryIO:
+    def _file(self, day: int) -> DayFile:
         if day not in self.files:
-            path = self._path(day, ".draft")
-            path.touch(mode=0o600)
-            self.files[day] = igzip.open(path, "wb", 1)
+            self.files[day] = DayFile(self._path(day, ".draft"))
         return self.files[day]
 
     def _path(self, day: int, end: str = "") -> Path:
         return self.folder / f"{EPOCH + timedelta(day)}.{self.mark}.ndjson.gz{end}"
 
-    def keep(self) -> dict[date, tuple[Path | None, int]]:
-        """Make the files what they are called, on disk for good; the file (None: no events) and events of each day.
+    def keep(self) -> dict[date, Kept]:
+        """Make the files what they are called, on disk for good.
 
         Raises Interrupted when the last line is not whole, or nothing of all that came is an event.
         """
@@ -117,19 +169,15 @@ class DayFiles:
             self._write_lines(self.rest + b"\n" * bool(last), ended=True)
         if self.files and not self.told:
             raise Interrupted("Mixpanel answered with something that is no events. Try again later.")
-        for day, file in self.files.items():
-            file.close()
-            draft = self._path(day, ".draft")
-            to_disk(draft)
-            draft.replace(self._path(day))
+        with ThreadPoolExecutor(WRITERS) as pool:  # the disk sees to several at once
+            kept = dict(zip(self.files, pool.map(DayFile.keep, self.files.values(), map(self._path, self.files)),
+                            strict=True))
         to_disk(self.folder)
-        return {EPOCH + timedelta(day): (self._path(day) if day in self.files else None, self.events[day])
-                for day in range(self.first, self.last + 1)}
+        return {EPOCH + timedelta(day): kept.get(day, NOTHING) for day in range(self.first, self.last + 1)}
 
     def discard(self) -> None:
-        for day, file in self.files.items():
-            file.close()
-            self._path(day, ".draft").unlink(missing_ok=True)
+        for file in self.files.values():
+            file.discard()
 
 
 @contextmanager
@@ -141,6 +189,39 @@ def day_files(folder: Path, mark: str, first: date, last: date) -> Iterator[DayF
     except BaseException:
         files.discard()
         raise
+
+
+def _places(block: bytes, sign: bytes) -> Numbers:
+    return np.flatnonzero(np.frombuffer(block, np.uint8) == ord(sign))
+
+
+def _seconds_at_once(block: bytes, ends: Numbers) -> Numbers | None:
+    """The time of each line, where all are written alike and as exports write them; else None.
+
+    The second brace of a line opens its properties, and the time comes first in them.
+    """
+    starts, braces = np.concatenate([[0], ends[:-1]]), _places(block, b"{")
+    seconds = np.searchsorted(braces, starts) + 1
+    if not len(braces) or seconds[-1] >= len(braces):
+        return None
+    second = braces[seconds]
+    if (braces[seconds - 1] != starts).any() or (second >= ends).any():
+        return None
+    return next((found for before, after in BRACES
+                 if (found := _numbers_between(block, second + 1 - len(before), before + after)) is not None), None)
+
+
+def _numbers_between(block: bytes, places: Numbers, sign: bytes) -> Numbers | None:
+    """The numbers of ten digits behind a sign that stands at all of these places; else None."""
+    width = len(sign) + DIGITS + 1
+    if places[0] < 0 or places[-1] + width > len(block):
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(block, np.uint8), width)[places]
+    digits, end = windows[:, len(sign):-1] - ord("0"), windows[:, -1]
+    if ((windows[:, :len(sign)] == np.frombuffer(sign, np.uint8)).all() and (digits <= 9).all()
+            and ((end == ord(",")) | (end == ord("}"))).all()):
+        return digits @ POWERS
+    return None
 
 
 def _refuse_cut_short(block: bytes) -> None:

@@ -121,7 +121,7 @@ def _shape(kind: str, path: Path, compression: str) -> tuple[str, bool]:
     if head[:1] == b"{":
         _refuse_error_answer(path, head)
         lines = kind == "events" or _is_json(first_line) or len(first_line) > 1 << 19
-        return ("lines" if lines else "document"), lines and _is_nested(first_line)
+        return ("lines" if lines else "document"), lines and is_nested(first_line)
     if not head and kind == "events":  # a day on which nothing happened
         return "lines", False
     if not head:
@@ -164,7 +164,8 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _is_nested(text: bytes) -> bool:
+def is_nested(text: bytes) -> bool:
+    """Whether a line is an event with an object of properties."""
     record = json.loads(text) if _is_json(text) else {}
     return "event" in record and isinstance(record.get("properties"), dict)
 

@@ -7,6 +7,7 @@ import json
 import random
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from cohortsync.mixpanel import Interrupted
 from cohortsync.raw import day_files
+from cohortsync.sources import Source, inspect
 
 FIRST = date(2026, 11, 14)
 FIRST_S = 1_794_614_400
@@ -36,8 +38,14 @@ def split(folder: Path, export: bytes, pieces: int = 1, chance: random.Random | 
             files.write(export[start:end])
         kept = files.keep()
     assert list(kept) == [FIRST + timedelta(n) for n in range(7)]
-    return {day: gzip.decompress(path.read_bytes()).splitlines(keepends=True) if path else []
-            for day, (path, _) in kept.items()}
+    for one in kept.values():
+        assert not one.source or as_found(one.source) == as_found(inspect("events", one.source.path))
+    return {day: gzip.decompress(one.path.read_bytes()).splitlines(keepends=True) if one.path else []
+            for day, one in kept.items()}
+
+
+def as_found(source: Source) -> tuple[Source, bool]:
+    return replace(source, longest=0), source.needs_spelling
 
 
 def day_of(line: bytes) -> date:
@@ -78,6 +86,15 @@ def test_a_record_broken_over_two_lines_stays_together_in_its_day(
     for day, rows in found.items():
         assert b"".join(rows) == b"".join(
             line + b"\n" for line, one in zip(broken, whole, strict=True) if day_of(one) == day)
+
+
+def test_of_a_day_as_exports_write_it_a_load_finds_nothing_out_that_is_not_known(tmp_path: Path) -> None:
+    with day_files(tmp_path, "mark", FIRST, LAST) as files:
+        files.write(b"".join(record(second) + b"\n" for second in range(0, 2 * 86400, 3600)))
+        kept = files.keep()
+    for day in (FIRST, FIRST + timedelta(1)):
+        source = kept[day].source
+        assert source and as_found(source) == as_found(inspect("events", source.path))
 
 
 def test_milliseconds_are_seconds_too(tmp_path: Path) -> None:
@@ -143,7 +160,7 @@ def test_memory_stays_flat_however_long_the_export(tmp_path: Path) -> None:
             for _ in range(blocks):
                 files.write(block[:300_000])
                 files.write(block[300_000:])
-            assert sum(events for _, events in files.keep().values()) == blocks * 1000
+            assert sum(day.events for day in files.keep().values()) == blocks * 1000
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0] + 100_000
