@@ -122,19 +122,27 @@ class Delivery:
         tag = plan.target.segment_name if self.tagging else None
         request = mailchimp.build_batch_subscribe(plan.target.audience_id, fields.contacts(people),
                                                   plan.new_contacts, tag)
-        answer = self._send_chunk("subscribe", len(people), request)
+        answer = self._send_chunk("subscribe", len(people), request,
+                                  lambda: self._require_none_archived(plan.target, people))
         return [] if answer is None else self._accept(mailchimp.parse_batch_subscribe(answer), plan)
 
     def _without_archived(self, target: Target, people: pd.DataFrame) -> pd.DataFrame:
         """Who may be sent: none who was archived meanwhile, by a look that is no older than some seconds."""
+        gone = self._archived(target, monotonic() - LOOK_SECONDS).intersection(people["member_hash"])
+        self.refused |= dict.fromkeys(gone, "archived")
+        return people[~people["member_hash"].isin(list(gone))]
+
+    def _require_none_archived(self, target: Target, people: pd.DataFrame) -> None:
+        """Give a chunk up, to be planned anew, when someone of it was archived between two tries."""
+        if not self._archived(target, monotonic()).isdisjoint(people["member_hash"]):
+            raise mailchimp.Unanswered("Someone was archived between two tries. Sync again: they are left out.")
+
+    def _archived(self, target: Target, oldest: float) -> set[str]:
+        """Hashes of the archived, by a look that began at that moment of the monotonic clock or later."""
         with self._looking:
-            if monotonic() - self.looked_at > LOOK_SECONDS:
-                self.archived = mirror.archived(self.home, self.client, target.audience_id)
-                self.looked_at = monotonic()
-        back = people["member_hash"].isin(self.archived)
-        self.refused |= dict.fromkeys(people.loc[back, "member_hash"], "archived")
-        return people.loc[~back, [name for name in map(str, people) if name == "address"
-                                  or name.startswith(fields.COLUMN)]]
+            if self.looked_at < oldest:
+                self.looked_at, self.archived = monotonic(), mirror.archived(self.home, self.client, target.audience_id)
+            return self.archived
 
     def _accept(self, answer: Subscribed, plan: Plan) -> list[str]:
         """Hold an answer against what was asked: who came in without our tag.
@@ -181,14 +189,23 @@ class Delivery:
                 raise
         return [each.result() for each in waiting]
 
-    def _send_chunk(self, kind: str, people: int, request: mailchimp.Request) -> dict[str, Any] | None:
-        """Send one chunk, recorded before and after; None when no answer came."""
+    def _send_chunk(self, kind: str, people: int, request: mailchimp.Request,
+                    again: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
+        """Send one chunk, recorded before and after; None when no answer came.
+
+        ``again``: called before every try but the first; raises Unanswered to give the chunk up.
+        """
         with self._numbers:
             self.sent.append(kind)
             number = len(self.sent)
+
+        def note(which_try: int) -> None:
+            if which_try > 1:
+                again()
+            ledger.record_sent(self.home, self.run_id, number, kind, people)
+
         try:
-            answer = self.client.send(
-                request, lambda: ledger.record_sent(self.home, self.run_id, number, kind, people))
+            answer = self.client.send(request, note)
         except mailchimp.Unanswered:
             with self._numbers:
                 self.unanswered += 1

@@ -89,23 +89,23 @@ class Client:
         for scheme in ("https://", "http://"):
             self.http.mount(scheme, HTTPAdapter(pool_maxsize=slots, pool_block=True))
 
-    def send(self, request: Request, noting: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """The answer's JSON; tries again what may pass, with backoff and jitter. ``noting`` is called before each try.
+    def send(self, request: Request, noting: Callable[[int], None] = lambda _try: None) -> dict[str, Any]:
+        """The answer's JSON; tries again what may pass, with backoff and jitter.
 
-        Raises Unanswered for a write without an answer, ApiTransient when the tries are used up, ApiFinal
-        for a no.
+        ``noting`` is called before each try with its number; what it raises ends the tries.
+        Raises Unanswered for a write without an answer, ApiTransient when the tries are used up, ApiFinal for a no.
         """
         retrying = Retrying(
             retry=retry_if_exception_type((ApiTransient, Unanswered) if request.method == "GET" else ApiTransient),
+            before=lambda state: noting(state.attempt_number),
             stop=stop_after_attempt(self.settings.attempts), reraise=True,
             wait=wait_random_exponential(self.settings.backoff_seconds, self.settings.backoff_max_seconds))
-        return retrying(self._send_once, request, noting)
+        return retrying(self._send_once, request)
 
-    def _send_once(self, request: Request, noting: Callable[[], None]) -> dict[str, Any]:
+    def _send_once(self, request: Request) -> dict[str, Any]:
         with self._count:
             self.made += 1
             self.wrote += request.method != "GET"
-        noting()
         try:
             answer = self.http.request(
                 request.method, self.url + request.path, params=dict(request.params),

@@ -15,7 +15,9 @@ Fault = Callable[[str, str], str | None]
 
 @dataclass
 class Proxy:
-    """``fault(method, path)`` names what goes wrong: 400, 429, 500, 403 (no JSON), lost (done, not answered)."""
+    """``fault(method, path)`` names what goes wrong: 400, 429, 500, 403 (no JSON), lost (done, not answered),
+    done_500 (done, and answered so).
+    """
 
     url: str
     fault: Fault = lambda _method, _path: None
@@ -61,6 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "lost":
             self.close_connection = True
             self.connection.close()
+            return
+        if fault == "done_500":
+            self._answer(500, "text/html", b"<h1>no</h1>")
             return
         self._answer(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
 

@@ -13,6 +13,7 @@ from test_sync import Side, cut_short, whole_people
 
 import cohortsync as cs
 from cohortsync import ledger, sandbox
+from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.plan import Plan
 
@@ -110,3 +111,42 @@ def test_a_run_that_was_cut_short_on_other_terms_is_closed_and_not_gone_on_with(
     assert (receipt["added"], receipt["refusals"]) == (1, {"no_consent": 1})
     assert ledger.run(workspace.home, cut)["status"] == "interrupted"  # type: ignore[index]
     assert BOB not in sent(proxy)
+
+
+# who goes between two tries
+
+def come_and_go(side: Side, gone: str) -> None:
+    """Ann signs up by a form and then leaves, or is archived by the account's owner."""
+    members = f"{mc.audience_path(side.audience_id)}/members"
+    if member_hash(ANN) not in side.statuses():
+        side.client.send(mc.Request("POST", members, body={"email_address": ANN, "status": "subscribed"}))
+    if gone == "archived":
+        side.client.send(mc.Request("DELETE", f"{members}/{member_hash(ANN)}"))
+    else:
+        side.client.send(mc.Request("PATCH", f"{members}/{member_hash(ANN)}", body={"status": gone}))
+
+
+@pytest.mark.parametrize("gone", ["archived", "unsubscribed"])
+@pytest.mark.parametrize("kind", ["500", "done_500", "lost"])
+def test_who_goes_between_a_try_and_the_next_is_not_brought_back(
+        proxied: Proxied, tmp_path: Path, kind: str, gone: str) -> None:
+    workspace, proxy, side = proxied
+    plan = planned(workspace, side, tmp_path)
+    tried: list[str] = []
+
+    def fault(method: str, path: str) -> str | None:
+        if method == "POST" and "skip_duplicate" in path:
+            tried.append(path)
+            if len(tried) == 1:
+                return kind
+        if len(tried) == 1:  # the request after the first try, be it a look or the next try
+            tried.append("")
+            come_and_go(side, gone)
+        return None
+
+    proxy.fault = fault
+    receipt = workspace.apply(plan)
+    assert (receipt["status"], receipt["accounted"]) == ("completed", 2)
+    tagged = gone == "unsubscribed" and kind != "500"  # the first try's doing: on the segment, and never mailed
+    assert outcomes(workspace, plan.run_id) == {ANN: ("added", "") if tagged else ("refused", gone), BOB: ("added", "")}
+    assert side.statuses()[member_hash(ANN)] == gone

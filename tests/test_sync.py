@@ -320,7 +320,7 @@ def fault_on(proxy: faulty.Proxy, method: str, part: str, kind: str, times: int 
     proxy.fault = fault
 
 
-@pytest.mark.parametrize("kind", ["429", "500", "403", "lost"])
+@pytest.mark.parametrize("kind", ["429", "500", "403", "lost", "done_500"])
 @pytest.mark.parametrize(("method", "part"), [("POST", "skip_duplicate"), ("POST", "/segments/"), ("GET", "/members")])
 def test_what_passes_by_itself_does_not_fail_a_sync(
         proxied: tuple[cs.Workspace, faulty.Proxy, Side], kind: str, method: str, part: str) -> None:
