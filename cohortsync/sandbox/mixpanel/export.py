@@ -19,7 +19,7 @@ from .refusals import refused
 from .state import now, setting
 
 PATH = "/api/2.0/export"
-LINES = 4000
+LINES = 1000
 SMALLEST_ZIPPED = 1400
 MOST = 100_000
 LATER_THAN = re.compile(r'properties\["\$?time"\]\s*>=\s*datetime\((\d+)\)')
@@ -71,18 +71,19 @@ def day(asked: Mapping[str, Any], name: str) -> date:
 
 
 def chunks(con: sqlite3.Connection, query: str, values: list[Any], in_ms: bool) -> Iterator[bytes]:
-    """The lines, a few thousand at a time; the connection is closed at the end."""
+    """The lines, so many at a time that they stay in the processor's cache; the connection is closed at the end."""
+    con.text_factory = bytes  # they go out as they are
     try:
         cursor = con.execute(query, values)
         while rows := cursor.fetchmany(LINES):
-            text = "\n".join([line for (line,) in rows]) + "\n"
-            yield (in_milliseconds(text) if in_ms else text).encode()
+            text = b"\n".join([line for (line,) in rows]) + b"\n"
+            yield in_milliseconds(text) if in_ms else text
     finally:
         con.close()
 
 
-def in_milliseconds(text: str) -> str:
-    return re.sub(r'"time":\s*(\d{1,10})(?=\D)', r'"time": \g<1>000', text)
+def in_milliseconds(text: bytes) -> bytes:
+    return re.sub(rb'"time":\s*(\d{1,10})(?=\D)', rb'"time": \g<1>000', text)
 
 
 def zipped(parts: Iterator[bytes]) -> Iterator[bytes]:
