@@ -192,6 +192,13 @@ def test_an_archived_person_in_a_batch_comes_back_or_is_refused(account: Account
     assert account.subscribe("ann")["total_created"] == 1
 
 
+def test_a_batch_does_something_else_than_it_was_asked_when_it_is_set_to(account: Account) -> None:
+    account.set(batch_status="pending", batch_updates="yes")
+    assert account.subscribe("ann")["new_members"][0]["status"] == "pending"
+    again = account.subscribe("ann")
+    assert (again["total_updated"], again["updated_members"][0]["status"], again["errors"]) == (1, "pending", [])
+
+
 def test_a_batch_shows_its_tags_or_not(account: Account) -> None:
     assert account.subscribe("ann")["new_members"][0]["tags"]
     account.set(batch_tags="missing")

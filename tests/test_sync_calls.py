@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 import requests
 from conftest import OWNER_KEY, SAMPLE
+from standing import stands, take
 from test_sync import COHORT, Side, reload
 
 import cohortsync as cs
 from cohortsync import mailchimp as mc
 from cohortsync import sandbox
+from cohortsync.emails import member_hash
 from cohortsync.errors import UnsafePlan
 
 
@@ -94,13 +96,18 @@ def test_a_run_leaves_its_proof_as_a_table_a_receipt_and_a_picture(connected: cs
     assert "https://cdn" not in page
 
 
+def set_there(side: Side, **settings: str) -> None:
+    """Have the local Mailchimp behave in another way."""
+    url = side.client.url.removesuffix("/3.0")
+    requests.post(f"{url}/sandbox/settings", json=settings, timeout=20).raise_for_status()
+
+
 @pytest.mark.parametrize(("behaviour", "value"), [("batch_tags", "missing"), ("pending_on_segment", "listed"),
                                                   ("tag_changes_member", "yes"), ("archived_on_segment", "added")])
 def test_whichever_way_mailchimp_behaves_everyone_is_accounted_for(
         connected: cs.Workspace, tmp_path: Path, behaviour: str, value: str) -> None:
-    url = f"http://{connected.connection['host']}"
-    requests.post(f"{url}/sandbox/settings", json={behaviour: value}, timeout=20).raise_for_status()
-    side = Side(url)
+    side = Side(f"http://{connected.connection['host']}")
+    set_there(side, **{behaviour: value})
     for keep in (slice(0, 400), slice(0, 300)):
         reload(connected, tmp_path, keep)
         receipt = connected.sync(COHORT, side.audience_id)
@@ -108,21 +115,45 @@ def test_whichever_way_mailchimp_behaves_everyone_is_accounted_for(
     assert connected.sync(COHORT, side.audience_id)["writes"] == 0
 
 
-def test_the_first_chunk_goes_alone_and_what_it_does_to_people_stops_the_rest(
+def test_the_first_chunk_goes_alone_and_nothing_follows_when_it_did_something_else_than_was_asked(
         proxied: tuple[cs.Workspace, faulty.Proxy, Side], tmp_path: Path) -> None:
     workspace, proxy, side = proxied
     load_people(workspace, tmp_path, range(1200))
-    plan = workspace.plan("many", side.audience_id)
-    wrong = mc.Subscribed([{"email_address": "n1@harbor.example", "status": "pending", "tags": []}], [], {})
-    from cohortsync.delivery import Delivery
+    set_there(side, batch_status="pending")
+    with pytest.raises(UnsafePlan, match="500 new ones another status than subscribed") as stopped:
+        workspace.sync("many", side.audience_id, confirm=1200)
+    assert (stopped.value.guard, dict(stopped.value.numbers)) == ("canary", {"changed": 0, "wrong_status": 500})
+    assert [row["kind"] for row in sent(workspace)] == ["subscribe"]
+    assert asked(proxy, 0)[-1] == "POST audience"
+    assert workspace.runs()["status"].tolist() == ["failed"]
 
-    delivery = Delivery(workspace.home, side.client, plan.run_id, lambda *_: None)
-    with pytest.raises(UnsafePlan, match="another status") as stopped:
-        delivery._accept(wrong, plan)
-    assert (stopped.value.guard, stopped.value.numbers["wrong_status"]) == ("canary", 1)
+
+def test_a_first_chunk_that_changes_someone_who_was_there_stops_the_sync_and_its_standing_order(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    load_people(workspace, tmp_path, range(2))
+    workspace.create_sync("many", side.audience_id)
+    set_there(side, batch_updates="yes")
+
+    def come_by_a_form(_method: str, path: str) -> None:
+        if "skip_duplicate" in path:
+            side.client.send(mc.Request("POST", f"{mc.audience_path(side.audience_id)}/members", body={
+                "email_address": "n1@harbor.example", "status": "unsubscribed"}))
+
+    proxy.fault = come_by_a_form
+    with pytest.raises(UnsafePlan, match="changed 1 contacts that were there already"):
+        take(workspace, "many")
+    assert stands(workspace, "many") == ("Paused", "failed")
+    assert side.statuses()[member_hash("n1@harbor.example")] == "unsubscribed"
+
+
+def test_nothing_follows_a_first_chunk_that_was_not_answered(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    load_people(workspace, tmp_path, range(1200))
     proxy.fault = lambda _method, path: "500" if "skip_duplicate" in path else None
     with pytest.raises(cs.CohortsyncError, match="500"):
-        workspace.apply(plan, confirm=1200)
+        workspace.sync("many", side.audience_id, confirm=1200)
     assert sum("skip_duplicate" in path for _, path, _ in proxy.passed) == 0
     assert [row["kind"] for row in sent(workspace)] == ["subscribe"]
 

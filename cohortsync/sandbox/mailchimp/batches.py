@@ -127,15 +127,16 @@ def subscribe(
     member = find_member(db, audience_id, body["email_address"].strip())
     if member is None:
         refusing.check(body["email_address"].strip())
-        member = create_member(db, audience_id, body | {"tags": []}, new_status, options.skip_required)
+        status = setting(db, "batch_status") or new_status
+        member = create_member(db, audience_id, body | {"tags": []}, status, options.skip_required)
         for name in tags:
             outcome.tagged[name].append(member["id"])
         outcome.created.append(member["hash"])
     elif member["status"] == "archived" and (options.update_existing or brings_back(db)):
-        status = new_status if not options.update_existing else checked_status(body, "status")
-        member = change_member(db, member, body, status, options.skip_required)
+        given = new_status if not options.update_existing else checked_status(body, "status")
+        member = change_member(db, member, body, given, options.skip_required)
         (outcome.updated if options.update_existing else outcome.created).append(member["hash"])
-    elif options.update_existing:
+    elif options.update_existing or setting(db, "batch_updates"):
         member = change_member(db, member, body, checked_status(body, "status"), options.skip_required)
         outcome.updated.append(member["hash"])
     else:

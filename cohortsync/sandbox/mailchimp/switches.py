@@ -28,7 +28,12 @@ NUMBERS = {
     "elsewhere": 0,  # connections that another app holds all the time
     "refused_share": 0.0,  # new people whom a batch refuses one by one, always the same ones
 }
-TEXTS = {"faults": "", "record": ""}
+TEXTS = {
+    "faults": "",
+    "record": "",
+    "batch_status": "",  # what new people of a batch become, whatever was asked
+    "batch_updates": "",  # yes: a batch writes over who is there, though it was told not to
+}
 DEFAULTS: dict[str, Any] = {name: ways[0] for name, ways in BEHAVIOURS.items()} | NUMBERS | TEXTS
 
 
