@@ -57,8 +57,6 @@ class Faults:
         fault, chance = self.draw()
         elsewhere = chance.randint(1, LIMIT) if fault == "elsewhere" else self.settings["elsewhere"]
         scope.setdefault("state", {})["elsewhere"] = elsewhere
-        if self.settings["record"]:
-            receive, send = self.record.watching(scope, receive, send)
         await self.meet(fault, chance, scope, receive, send)
 
     async def set(self, request: Request) -> Response:
@@ -89,7 +87,7 @@ class Faults:
 
     async def meet(self, fault: str, chance: random.Random, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, with what its fault does to it on the way."""
-        slow, hung = self.settings["slow_seconds"], False
+        slow = self.settings["slow_seconds"]
 
         async def receive_late() -> Message:
             message = await receive()
@@ -98,25 +96,26 @@ class Faults:
             return message
 
         async def send_or_fail(message: Message) -> None:
-            nonlocal hung
             if message["type"] == "http.response.start":
                 await asyncio.sleep(self.settings["delay_ms"] / 1000 + (slow if fault == "slow_after" else 0))
-                hung = fault == "reset_after"
-            if fault == "lost" and message.get("body"):
+                if fault != "reset_after":
+                    await send(message)
+            elif fault == "reset_after":
+                await hang_up(send)
+            elif fault == "lost" and message.get("body"):
                 await send({**message, "body": message["body"][: len(message["body"]) // 2], "more_body": True})
-                hung = True
-            if hung:
-                return await hang_up(send)
-            await send(message)
+                await hang_up(send)
+            else:
+                await send(message)
 
-        if fault in REFUSALS:
-            await Request(scope, receive).body()
-            return await refusal(fault)(scope, receive, send)
         if fault == "reset_before":
             return await hang_up(send)
         if fault == "stirred":
             receive = await self.stirred(chance, scope, receive)
-        await self.app(scope, receive_late, send_or_fail)
+        passing: tuple[Receive, Send] = receive_late, send_or_fail
+        if self.settings["record"]:  # what the service says, be it that the fault cuts it off on its way
+            passing = self.record.watching(scope, *passing)
+        await (refusing(fault) if fault in REFUSALS else self.app)(scope, *passing)
 
     async def stirred(self, chance: random.Random, scope: Scope, receive: Receive) -> Receive:
         """Change someone whom the request names, then let it in with its body."""
@@ -127,6 +126,16 @@ class Faults:
             return {"type": "http.request", "body": body, "more_body": False}
 
         return again
+
+
+def refusing(fault: str) -> ASGIApp:
+    """A service that hears a request out and refuses it."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        await refusal(fault)(scope, receive, send)
+
+    return refuse
 
 
 def refusal(fault: str) -> Response:

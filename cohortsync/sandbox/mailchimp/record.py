@@ -30,9 +30,9 @@ class Record:
         async def send_kept(message: Message) -> None:
             start.update(message if message["type"] == "http.response.start" else {})
             answered.extend(message.get("body", b""))
-            await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 self.keep(scope, bytes(asked), start, bytes(answered))
+            await send(message)
 
         return receive_kept, send_kept
 
