@@ -7,7 +7,8 @@ Source: https://docs.mixpanel.com/docs/pricing/legacy-mtu-billing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,35 @@ READINGS = ("mtu", "mtu_without_exemption", "mtu_engagement_counted")
 COUNTS = (*READINGS, "exempt_users", "events", "guardrail", "billable")
 QUALIFYING, ENGAGEMENT, ENGAGEMENT_UNMARKED, DELIVERY, DELIVERY_UNMARKED, PARTNER_UNMARKED = 1, 2, 4, 8, 16, 64
 EPOCH_END = datetime(9999, 1, 1)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a campaign does to the bill of a month.
+
+    ``month``: the newest, blank where no events are loaded; ``reached``: the people it gets to; ``untracked``: those of
+    them without a qualifying event in the month so far; ``counted``: Mailchimp's events that are not exempt by the
+    event classes.
+    """
+
+    month: str
+    reached: int
+    untracked: int
+    counted: tuple[str, ...] = ()
+
+    @property
+    def adds_at_most(self) -> int:
+        """An upper bound of the users whom the campaign adds to MTU; none while Mailchimp's events are exempt."""
+        return self.untracked if self.counted else 0
+
+    def __str__(self) -> str:
+        if not self.month:
+            return "What a campaign does to MTU cannot be reckoned: no events are loaded."
+        bound = (f"at most {self.untracked:,} users (an upper bound): so many of the {self.reached:,} whom it reaches "
+                 f"have no event that counts in {self.month} so far")
+        if self.counted:
+            return f"A campaign adds {bound}. By the event classes, {', '.join(self.counted)} count."
+        return f"A campaign adds nobody to MTU: Mailchimp's events are exempt. Were they counted, it would add {bound}."
 
 
 # reading
@@ -88,6 +118,17 @@ def families(con: duckdb.DuckDBPyConnection, project_id: str) -> pd.DataFrame:
     (``Mailchimp - Opened Campaign`` …), the two that disagree.
     """
     return con.execute(f"with defaults as ({sql('event_classes')}) {sql('families')}", {"project_id": project_id}).df()
+
+
+def effect(con: duckdb.DuckDBPyConnection, project_id: str, users: Sequence[str], **options: Any) -> Effect:
+    """What a campaign to these canonical users does to the newest month.
+
+    It supposes that Mailchimp's events come back under the users' own ids. Options: see ``settings``.
+    """
+    values = {"project_id": project_id, "users": list(users), "qualifying": settings(**options)["qualifying"]}
+    query = f"with defaults as ({sql('event_classes')}) {sql('mtu_effect')}"
+    month, tracked, counted = con.execute(query, values).fetchall()[0]
+    return Effect(month or "", len(users), len(users) - tracked, tuple(counted))
 
 
 def tracked_days(con: duckdb.DuckDBPyConnection, project_id: str, **options: Any) -> pd.DataFrame:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from cohortsync import emails, tables
 from cohortsync.errors import UnsafePlan
 from cohortsync.mailchimp import CHUNK
+from cohortsync.mtu import Effect
 
 WORDS = ("add_new", "add_existing", "keep", "refuse", "remove")
 ADDING = ("add_new", "add_existing")
@@ -98,7 +99,8 @@ class Plan:
     ``reads``: requests it took to make. ``as_of``: when the Mixpanel data it was made from was published.
     ``people`` also has ``field.<TAG>`` of each merge field sent, and ``fields_differ`` where people who are there get
     them, too. ``new_fields``: tag → type of the merge fields to make first.
-    ``undoes``: the run that this plan takes back.
+    ``undoes``: the run that this plan takes back. ``mtu``: what a campaign to the segment does to the bill; None for
+    one that takes a run back.
     ``limits``: the share of the segment and the number of people from which the guards stop a plan.
     """
 
@@ -118,6 +120,7 @@ class Plan:
     limits: tuple[float, int] = (0.2, 500)
     new_fields: Mapping[str, str] = field(default_factory=dict)
     undoes: str = ""
+    mtu: Effect | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -182,14 +185,22 @@ class Plan:
     @property
     def numbers(self) -> dict[str, int]:
         """The three that are never one: ``exportable``, ``in_segment`` and ``mailable`` (subscribed) after the plan."""
+        return {"exportable": self.size - sum(self.excluded.values()), "in_segment": int(self._there.sum()),
+                "mailable": len(self.mailable)}
+
+    @property
+    def _there(self) -> pd.Series:
+        """Who is on the segment after the plan."""
+        word = self.people["word"]
+        return word.isin([*ADDING, "keep", "leave"]) | ((word == "refuse") & self.people.get("in_segment", False))
+
+    @property
+    def mailable(self) -> pd.DataFrame:
+        """The people whom a campaign to the segment reaches after the plan."""
         people = self.people
-        there = people["word"].isin([*ADDING, "keep", "leave"]) | (
-            (people["word"] == "refuse") & people.get("in_segment", False))
         status = people["status"] if "status" in people else pd.Series(None, index=people.index)
         status = status.where(people["word"] != "add_new", self.new_contacts)
-        excluded = sum(self.excluded.values())
-        return {"exportable": self.size - excluded, "in_segment": int(there.sum()),
-                "mailable": int((there & (status == "subscribed")).sum())}
+        return people[self._there & (status == "subscribed")]
 
     @property
     def guards(self) -> list[Guard]:
@@ -208,6 +219,8 @@ class Plan:
             found.append(f"Terms: {said}.")
         if self.new_billed_contacts:
             found.append(f"{self.new_billed_contacts:,} new contacts, which Mailchimp bills.")
+        if self.mtu:
+            found.append(str(self.mtu))
         if self.additions:
             found.append("Automations in Mailchimp that start with this tag will start for those added.")
         if requests["field_writes"]:

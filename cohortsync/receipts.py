@@ -17,6 +17,7 @@ import pandas as pd
 
 from cohortsync import config, ledger, proof
 from cohortsync.errors import BadInput
+from cohortsync.mtu import Effect
 from cohortsync.plan import Plan, Target, Terms, shown
 
 SINCE_0_1_0 = {"was_exported": False, "old_hash": None, "old_address": None}  # columns that its runs do not have
@@ -56,7 +57,12 @@ def load_plan(home: Path, run_id: str) -> Plan:
     as_of = datetime.fromisoformat(words["as_of"]) if words["as_of"] else None
     return Plan(**words | {
         "people": pd.read_parquet(place / "plan.parquet"), "target": Target(**words["target"]), "as_of": as_of,
+        "mtu": _effect(words.get("mtu")),
         "terms": Terms(**words["terms"]), "warnings": tuple(words["warnings"]), "limits": tuple(words["limits"])})
+
+
+def _effect(kept: dict[str, Any] | None) -> Effect | None:
+    return Effect(**kept | {"counted": tuple(kept["counted"])}) if kept else None
 
 
 def keep_outcome(home: Path, run_id: str, outcome: pd.DataFrame) -> None:

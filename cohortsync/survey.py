@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import audience, fields, ledger, mailchimp, mirror, receipts, segment, undo, warehouse
+from cohortsync import audience, fields, ledger, mailchimp, mirror, mtu, receipts, segment, undo, warehouse
 from cohortsync.errors import BadInput
 from cohortsync.mailchimp import Client
 from cohortsync.plan import Plan, Target, Terms, moves, within
@@ -40,10 +40,17 @@ class Survey:
         filled = self._filled(people, values, audience_id, terms)
         found, first = self._people(project["project_id"], people.assign(**filled.columns), target, terms)
         settings, warning = self.client.settings, audience.id_warning(project, people)
-        return Plan(project["project_id"], cohort, len(people), target, self.connection["new_contacts"], found,
-                    excluded, (*filter(None, [warning]), *filled.warnings), as_of, receipts.new_run_id(), terms, first,
-                    self.client.made - made, (settings.guard_share, settings.guard_people),
-                    {field.tag: field.type for field in filled.new})
+        return self._billed(Plan(
+            project["project_id"], cohort, len(people), target, self.connection["new_contacts"], found, excluded,
+            (*filter(None, [warning]), *filled.warnings), as_of, receipts.new_run_id(), terms, first,
+            self.client.made - made, (settings.guard_share, settings.guard_people),
+            {field.tag: field.type for field in filled.new}))
+
+    def _billed(self, plan: Plan) -> Plan:
+        """The plan with what a campaign to its segment does to Mixpanel's bill."""
+        with warehouse.attached(self.home) as con:
+            users = plan.mailable["canonical_id"].fillna("").tolist()
+            return replace(plan, mtu=mtu.effect(con, plan.project_id, users))
 
     def _filled(self, people: pd.DataFrame, values: pd.DataFrame, audience_id: str, terms: Terms) -> fields.Filled:
         """What goes into the audience's merge fields, of exportable people."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cohortsync as cs
-from cohortsync.mtu import local_day, month_bounds
+from cohortsync.mtu import effect, local_day, month_bounds
 
 
 def counted(tmp_path: Path, rows: list[dict[str, Any]], timezone: str = "UTC", **options: Any) -> dict[str, Any]:
@@ -96,6 +96,41 @@ def test_a_month_is_complete_only_when_its_first_and_last_day_are_there() -> Non
     assert [(month, complete) for month, _, _, complete in months] == [
         ("2026-09", False), ("2026-10", True), ("2026-11", True), ("2026-12", False)]
     assert months[0][1:3] == (date(2026, 9, 1), date(2026, 10, 1))
+
+
+def test_a_campaign_adds_nobody_while_mailchimps_events_are_exempt_and_else_at_most_those_not_tracked_yet(
+        tmp_path: Path) -> None:
+    counted(tmp_path, [{"event": "Buy", "$user_id": "ann"}, {"event": "Mailchimp - Sent To", "$user_id": "bob"},
+                       {"event": "Buy", "$user_id": "cy", "time": instant("2026-08-01T00:00:00Z")}])
+    workspace, reached = cs.open(tmp_path / "home"), ["ann", "bob", "cy", "dan", ""]
+    with workspace.connect() as con:
+        found = effect(con, "local", reached)
+    assert (found.month, found.reached, found.untracked, found.counted) == ("2026-09", 5, 4, ())
+    assert found.adds_at_most == 0
+    assert "Were they counted, it would add at most 4 users" in str(found)
+    workspace.set_class("Mailchimp - Sent To", "qualifying")
+    with workspace.connect() as con:
+        found = effect(con, "local", reached)
+    assert (found.counted, found.untracked, found.adds_at_most) == (("Mailchimp - Sent To",), 3, 3)
+    assert "A campaign adds at most 3 users (an upper bound)" in str(found)
+
+
+def test_the_bound_of_a_campaign_holds_whoever_of_those_reached_is_mailed(tmp_path: Path) -> None:
+    counted(tmp_path, [{"event": "Buy", "$user_id": "ann"}])
+    workspace = cs.open(tmp_path / "home")
+    with workspace.connect() as con:
+        bound = effect(con, "local", ["ann", "bob", "cy"]).untracked
+    before = workspace.mtu()["mtu_without_exemption"].iloc[-1]
+    sent = [{"event": "Mailchimp - Sent To", "$user_id": user} for user in ("ann", "bob", "cy")]
+    after = counted(tmp_path, sent)["mtu_without_exemption"]
+    assert after - before == bound == 2
+
+
+def test_without_events_what_a_campaign_does_cannot_be_reckoned(tmp_path: Path) -> None:
+    workspace = cs.open(tmp_path / "home")
+    workspace.init("UTC", "simplified")
+    with workspace.connect() as con:
+        assert "cannot be reckoned" in str(effect(con, "local", ["ann"]))
 
 
 def test_under_the_guardrail_an_event_that_qualifies_for_want_of_a_mark_counts_as_qualifying(tmp_path: Path) -> None:

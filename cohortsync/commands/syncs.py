@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import pandas as pd
@@ -148,6 +149,7 @@ def summary(plan: Plan) -> dict[str, Any]:
     return {"run_id": plan.run_id, "cohort": plan.cohort, "target": str(plan.target), **plan.counts,
             "address_changed": plan.address_changed, "changes": plan.changes, **plan.numbers,
             "new_billed_contacts": plan.new_billed_contacts, "requests": plan.requests,
+            "mtu": asdict(plan.mtu) | {"adds_at_most": plan.mtu.adds_at_most} if plan.mtu else None,
             "guards": [{"guard": guard.name, **guard.numbers} for guard in plan.guards]}
 
 

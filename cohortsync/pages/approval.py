@@ -21,7 +21,7 @@ NUMBERS = {"exportable": "people of the cohort who can be sent",
            "mailable": "of these, subscribed: they get campaigns"}
 
 
-def show(workspace: cs.Workspace, plan: Plan) -> None:
+def show(plan: Plan) -> None:
     """Who goes where, the three numbers, the bill of both sides, and the figure."""
     st.subheader("The plan")
     st.markdown(f"**{frame.plain(plan.cohort)}** → **{frame.plain(plan.target)}**")
@@ -31,7 +31,7 @@ def show(workspace: cs.Workspace, plan: Plan) -> None:
                    for name, meaning in NUMBERS.items()})
     if said := str(plan.terms):
         st.caption(f"**Terms:** {frame.plain(said)}")
-    _show_bill(workspace, plan)
+    _show_bill(plan)
     for warning in plan.warnings:
         st.warning(frame.plain(warning), icon=":material/warning:")
     if plan.additions:
@@ -40,18 +40,19 @@ def show(workspace: cs.Workspace, plan: Plan) -> None:
     shown.figure(cs.charts.plan(plan.counts), "plan_figure")
 
 
-def _show_bill(workspace: cs.Workspace, plan: Plan) -> None:
+def _show_bill(plan: Plan) -> None:
     """What Mailchimp will bill, what Mixpanel will, and how many requests it takes."""
-    mailchimp, mixpanel = st.columns(2)
-    mailchimp.markdown(f"**Mailchimp** bills **{plan.new_billed_contacts:,} new contacts**. New contacts become "
-                       f"{plan.new_contacts}. {plan.requests['writes']} requests will write.")
-    months = workspace.mtu()
-    if months.empty:
-        mixpanel.markdown("**Mixpanel** bills nothing yet: no events are loaded.")
-    else:
-        month = months.iloc[-1]
-        mixpanel.markdown("**Mixpanel** bills **none of their mails**: sent, opened, clicked, bounced and unsubscribed "
-                          f"are exempt. In {month['month']} that kept {month['exempt_users']:,} people off the bill.")
+    mailchimp, mixpanel = st.columns(2, border=True)
+    requests = plan.requests
+    more = f" and {requests['field_writes']:,} more write merge fields" if requests["field_writes"] else ""
+    mailchimp.metric("Mailchimp: new billed contacts", f"{plan.new_billed_contacts:,}",
+                     help="Contacts that the audience holds after the sync and not before.")
+    mailchimp.caption(f"New contacts become {plan.new_contacts}. {requests['writes']} requests will write{more}.")
+    if plan.mtu and plan.mtu.month:
+        bound = "at most " * bool(plan.mtu.adds_at_most)
+        mixpanel.metric("Mixpanel: users added to MTU", f"{bound}{plan.mtu.adds_at_most:,}",
+                        help="By a campaign to the segment, as the event classes stand.")
+    mixpanel.caption(frame.plain(plan.mtu or "What is taken back adds nobody to MTU."))
 
 
 def agreed(plan: Plan) -> bool:

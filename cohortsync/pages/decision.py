@@ -46,7 +46,7 @@ def show(workspace: cs.Workspace, decision: Decision) -> None:
     elif planned:
         with frame.told():
             plan = workspace.kept_plan(planned.answer()["run_id"])
-        approval.show(workspace, plan)
+        approval.show(plan)
         if login.only_admins("approving a plan"):
             _approve(workspace, decision, plan)
         approval.show_people(plan)

@@ -42,7 +42,7 @@ def approve(workspace: cs.Workspace, row: dict[str, Any], name: str) -> None:
     """The plan at which a guard stopped the sync, to be done exactly, or not."""
     with frame.told():
         plan = workspace.waiting_plan(row["sync_id"])
-    approval.show(workspace, plan)
+    approval.show(plan)
     if approval.agreed(plan) and st.button("Approve this plan", type="primary", icon=":material/thumb_up:"):
         progress.begin(workspace, name, f"Syncing {row['cohort']}", ["syncs", "approve", row["sync_id"], "--yes"])
 
