@@ -323,11 +323,15 @@ def check_unchanged(approved: Plan, fresh: Plan) -> None:
 
 
 def _terms(approved: Plan, fresh: Plan) -> dict[str, tuple[Any, Any]]:
-    """What an approval is for beside the people, as it was and as it is; a segment that is still to be made may be."""
+    """What an approval is for beside the people, as it was and as it is.
+
+    A segment that was still to be made may be there by now, and so may merge fields.
+    """
     before, now = approved.target, fresh.target
     return {"the account": (before.account_id, now.account_id), "the audience": (before.audience_id, now.audience_id),
             "the segment": (before.segment_id, now.segment_id if before.segment_id is not None else None),
-            "what new contacts become": (approved.new_contacts, fresh.new_contacts)}
+            "what new contacts become": (approved.new_contacts, fresh.new_contacts),
+            "the merge fields to make": (approved.new_fields, {**approved.new_fields, **fresh.new_fields})}
 
 
 def _newcomers(plan: Plan) -> set[tuple[str, str]]:

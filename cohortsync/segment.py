@@ -19,7 +19,7 @@ from cohortsync.plan import Plan, Target
 
 def find(home: Path, connection: dict[str, Any], client: Client, project: dict[str, Any], cohort: str,
          audience_id: str, adopt: bool = False) -> Target:
-    """Where a sync of the cohort writes.
+    """Where a sync of the cohort writes; reads only.
 
     Raises UnsafePlan when the segment's name is taken by one we did not make and it is not to be adopted.
     """
@@ -34,11 +34,9 @@ def find(home: Path, connection: dict[str, Any], client: Client, project: dict[s
         free = not others & set(taken)
         unanswered = kept is not None and kept["segment_id"] is None
         segment_id = _never_answered(client, audience_id, taken) if unanswered and free else None
-        if segment_id is not None and kept:
-            ledger.record_segment(home, {**kept, "segment_id": segment_id})
-        elif adopt and free and len(taken) == 1:
+        if segment_id is None and adopt and free and len(taken) == 1:
             segment_id, adopted = taken[0], True
-        else:
+        if segment_id is None:
             raise _taken(wished, taken[0], others)
     return Target(connection["account_id"], connection["account_name"], audience_id, audience_name,
                   bool(connection["rehearsal"]), segment_id, name, list(present.values()).count(name) <= 1, adopted)
@@ -70,20 +68,34 @@ def _taken(name: str, segment_id: int, others: Set[int]) -> UnsafePlan:
                       f"COHORTSYNC_SEGMENT_PREFIX{way_out}.", guard="adopt", numbers={"segment_id": segment_id})
 
 
+def keep(home: Path, plan: Plan) -> None:
+    """Remember the segment that a plan found, made or taken over, as the cohort's from now on."""
+    kept = ledger.segment(home, *_key(plan))
+    if plan.target.segment_id is not None and (kept is None or kept["segment_id"] != plan.target.segment_id):
+        _record(home, plan)
+
+
 def secure(home: Path, client: Client, plan: Plan) -> Plan:
-    """The plan with a segment of its own, made or taken over if need be; its id is stored at once."""
+    """The plan with a segment of its own, made if need be; its id is stored at once."""
     target = plan.target
-    row = {"account_id": target.account_id, "audience_id": target.audience_id, "segment_id": target.segment_id,
-           "project_id": plan.project_id, "cohort": plan.cohort, "name": target.segment_name}
-    if target.segment_id is not None:
-        if target.adopted:
-            ledger.record_segment(home, row)
-        return plan
-    ledger.record_segment(home, row)
-    try:
-        made = client.send(mailchimp.build_segment(target.audience_id, target.segment_name))
-    except ApiFinal:
-        ledger.forget_segment(home, target.account_id, target.audience_id, plan.project_id, plan.cohort)
-        raise
-    ledger.record_segment(home, {**row, "segment_id": int(made["id"])})
-    return replace(plan, target=replace(target, segment_id=int(made["id"])))
+    if target.segment_id is None:
+        _record(home, plan)
+        try:
+            made = client.send(mailchimp.build_segment(target.audience_id, target.segment_name))
+        except ApiFinal:
+            ledger.forget_segment(home, *_key(plan))
+            raise
+        plan = replace(plan, target=replace(target, segment_id=int(made["id"])))
+    keep(home, plan)
+    return plan
+
+
+def _key(plan: Plan) -> tuple[str, str, str, str]:
+    return plan.target.account_id, plan.target.audience_id, plan.project_id, plan.cohort
+
+
+def _record(home: Path, plan: Plan) -> None:
+    target = plan.target
+    ledger.record_segment(home, {
+        "account_id": target.account_id, "audience_id": target.audience_id, "segment_id": target.segment_id,
+        "project_id": plan.project_id, "cohort": plan.cohort, "name": target.segment_name})

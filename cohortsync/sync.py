@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from cohortsync import access, lease, ledger, mirror, proof, receipts, retention
+from cohortsync import access, lease, ledger, mirror, proof, receipts, retention, segment
 from cohortsync.account import connected
 from cohortsync.delivery import Delivery
 from cohortsync.errors import CohortsyncError, UnsafePlan
@@ -155,6 +155,7 @@ class _Run:
     def apply(self) -> dict[str, Any]:
         """Send until everyone is proven, in a few rounds at most."""
         receipts.keep_plan(self.home, self.plan)
+        segment.keep(self.home, self.plan)
         self._record(status="applying")
         return self._rounds(self.plan)
 

@@ -117,17 +117,21 @@ def test_a_fresh_plan_may_do_less_than_the_approved_one_but_never_more() -> None
         check_unchanged(approved=one, fresh=two)
 
 
-def test_an_approval_is_for_the_same_contacts_account_and_segment() -> None:
+def test_an_approval_is_for_the_same_contacts_account_segment_and_fields() -> None:
     there, gone = (a_plan(plan_people(audience(ANN), standing, NOBODY, {}))
                    for standing in (members(ann="subscribed"), members()))
     with pytest.raises(UnsafePlan, match="1 more changes"):
         check_unchanged(approved=there, fresh=gone)
+    gone = replace(gone, new_fields={"CITY": "text"})
     for words, changed in (("what new contacts become", replace(gone, new_contacts="pending")),
+                           ("the merge fields to make", replace(gone, new_fields={"CITY": "text", "AGE": "number"})),
+                           ("the merge fields to make", replace(gone, new_fields={"CITY": "number"})),
                            ("the account", replace(gone, target=replace(TARGET, account_id="other"))),
                            ("the segment", replace(gone, target=replace(TARGET, segment_id=8)))):
         with pytest.raises(UnsafePlan, match=f"{words} changed"):
             check_unchanged(approved=gone, fresh=changed)
     check_unchanged(approved=replace(gone, target=replace(TARGET, segment_id=None)), fresh=gone)
+    check_unchanged(approved=gone, fresh=replace(gone, new_fields={}))
 
 
 def test_a_plan_is_shown_without_addresses() -> None:

@@ -128,6 +128,29 @@ def test_a_dry_run_writes_nothing(proxied: tuple[cs.Workspace, faulty.Proxy, Sid
     assert proxy.writes() == []
 
 
+def test_a_segment_whose_making_was_not_answered_is_found_by_a_plan_and_kept_by_a_sync(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+    workspace, proxy, side = proxied
+    fault_on(proxy, "POST", "/segments", "lost")
+    with pytest.raises(cs.CohortsyncError):
+        workspace.sync(COHORT, side.audience_id)
+    before = ledger.segments(workspace.home, side.audience_id)
+    plan = workspace.plan(COHORT, side.audience_id)
+    assert (before[0]["segment_id"], ledger.segments(workspace.home, side.audience_id)) == (None, before)
+    workspace.apply(plan)
+    kept = ledger.segments(workspace.home, side.audience_id)
+    assert [row["segment_id"] for row in kept] == [plan.target.segment_id] == [side.segments()[f"mixpanel_{COHORT}"]]
+
+
+def test_a_segment_of_others_is_taken_over_also_when_nothing_is_to_be_changed(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text("[]")
+    connected.load(cohorts={"nobody": tmp_path / "none.json"})
+    side.client.send(mc.build_segment(side.audience_id, "mixpanel_nobody"))
+    connected.sync("nobody", side.audience_id, adopt=True)
+    assert connected.sync("nobody", side.audience_id)["status"] == "completed"
+
+
 def test_a_dry_run_leaves_a_run_that_was_cut_short_as_it_is(
         proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
     workspace, proxy, side = proxied
