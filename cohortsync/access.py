@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cohortsync import config, ledger, mixpanel
+from cohortsync import config, ledger, mixpanel, projects
 from cohortsync.config import Settings
 from cohortsync.errors import ApiFinal, BadInput, ConfigurationError
 from cohortsync.mixpanel import EXPORTING_ROLES, Account, Client
 
 CONNECTED, PAUSED, ATTENTION = "Connected", "Paused", "Needs attention"
-CONNECTION_COLUMNS = ["kind", "project_id", "name", "role", "region", "status", "reason", "checked_at", "host",
-                      "rehearsal"]
 REGION_OF = {"mixpanel.com": "us", "eu.mixpanel.com": "eu", "in.mixpanel.com": "in"}
 WHERE_ROLES_ARE = "Mixpanel: Project Settings, Service Accounts"
 
@@ -42,6 +40,28 @@ class Found:
     role: str
     region: str
     timezone: str
+
+
+def connect(home: Path, username: str, secret: str, project_id: str, *, region: str | None = None,
+            base_url: str | None = None, timezone: str | None = None, id_merge: str | None = None,
+            keep_secret: bool = True, assume_admin: bool = False) -> dict[str, Any]:
+    """Check a service account, set its project up here, and remember the connection; answers it.
+
+    Answers ``account_name, role, host, region, status, reason, may_export, timezone, notes, …``. ``region`` (us, eu,
+    in) and ``timezone`` are looked up, ``id_merge`` must be given the first time; ``assume_admin``: whoever connects
+    vouches for being one, where the role cannot be looked up. Raises NotTold (BadInput) for what can neither be
+    looked up nor was given, ApiFinal when Mixpanel refuses the account.
+    """
+    account = Account(username.strip(), secret.strip())
+    found = look_up(account, project_id.strip(), region, base_url)
+    before = {row["project_id"]: row for row in ledger.projects(home)}
+    known = before.get(found.project_id, {})
+    timezone = settled_timezone(found, timezone, known.get("timezone"))
+    projects.set_up(home, timezone, settled_id_merge(id_merge, known.get("id_merge")), found.project_id)
+    if assume_admin:
+        vouch(home, found.project_id)
+    return record(home, account, found, base_url, keep_secret) | {
+        "timezone": timezone, "notes": notes(found.project_id, timezone, before)}
 
 
 def look_up(account: Account, project_id: str, region: str | None = None, local: str | None = None) -> Found:
@@ -204,7 +224,7 @@ def needs_vouching(home: Path, project_id: str) -> bool:
     return not (connection and connection["role"]) and not assumed_at(home, project_id)
 
 
-def assume_admin(home: Path, project_id: str) -> None:
+def vouch(home: Path, project_id: str) -> None:
     """Record that whoever runs this vouched for being an admin or owner of the project."""
     ledger.record_assumed_admin(home, project_id)
     connection = ledger.connection(home, "mixpanel", project_id)
@@ -216,13 +236,6 @@ def assumed_at(home: Path, project_id: str) -> str | None:
     """When someone vouched, ISO; None when nobody did."""
     found = {row["project_id"]: row["admin_assumed_at"] for row in ledger.projects(home)}
     return found.get(project_id)
-
-
-def connections(home: Path) -> list[dict[str, Any]]:
-    """Each connection as ``CONNECTION_COLUMNS`` name it."""
-    rows = [{**shown(row), "name": row["account_name"], "rehearsal": bool(row["rehearsal"])}
-            for row in ledger.connections(home)]
-    return [{name: row[name] for name in CONNECTION_COLUMNS} for row in rows]
 
 
 def _impatient() -> Settings:

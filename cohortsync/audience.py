@@ -125,6 +125,14 @@ def cohorts(con: duckdb.DuckDBPyConnection, project: dict[str, Any]) -> pd.DataF
     return frame
 
 
+def largest(con: duckdb.DuckDBPyConnection, project: dict[str, Any]) -> str:
+    """The cohort with the most exportable users; raises BadInput where none is loaded."""
+    frame = cohorts(con, project).sort_values(["exportable", "cohort"], ascending=[False, True])
+    if frame.empty:
+        raise BadInput("No cohort is loaded yet. Load one with: cohortsync load --cohort NAME=FILE")
+    return str(frame["cohort"].iloc[0])
+
+
 def id_warning(project: dict[str, Any], frame: pd.DataFrame) -> str | None:
     """What a simplified project should know before it exports: whose ``$user_id`` is not the address sent.
 

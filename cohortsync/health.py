@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cohortsync import access, orders
+from cohortsync import connections, orders
 from cohortsync.config import Settings
 from cohortsync.errors import ApiFinal, ApiTransient, UnsafePlan
 
@@ -27,7 +27,7 @@ def look(home: Path, project_id: str | None = None) -> dict[str, Any]:
     status = worst(row["wants"] for row in syncs)
     return {"ok": status == 0, "exit_status": status, "at": at.isoformat(timespec="seconds"),
             "syncs": [{name: row[name] for name in COLUMNS} for row in syncs],
-            "connections": access.connections(home)}
+            "connections": connections.listed(home)}
 
 
 def wanted(sync: Mapping[str, Any], at: datetime, every: timedelta, grace: timedelta) -> str:

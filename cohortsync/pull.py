@@ -29,6 +29,8 @@ from cohortsync.sources import Progress, Source, silent
 from cohortsync.warehouse import required_project
 
 COHORT_COLUMNS = ["cohort", "cohort_id", "announced", "members", "with_profile", "without_profile"]
+PULL_COLUMNS = ["pull_id", "status", "days", "events", "events_added", "profiles", "query", "page", "export",
+                "started_at", "finished_at"]
 EVERYTHING = Wanted()
 
 
@@ -59,6 +61,12 @@ class PullReport:
     @property
     def cohort_rows(self) -> list[dict[str, Any]]:
         return json.loads(self.cohorts.to_json(orient="records"))
+
+
+def ended(home: Path, project_id: str) -> pd.DataFrame:
+    """One row per pull of a project that ended, the latest first, as ``PULL_COLUMNS``."""
+    rows = [{**row["receipt"], **row["receipt"]["requests"], **row} for row in ledger.pulls(home, project_id)]
+    return pd.DataFrame(rows, columns=PULL_COLUMNS)
 
 
 def plan_pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYTHING) -> PullPlan:

@@ -16,12 +16,14 @@ from typing import Any
 import pandas as pd
 
 from cohortsync import config, ledger, proof
-from cohortsync.errors import BadInput
+from cohortsync.errors import BadInput, StoreError
 from cohortsync.mtu import Effect
 from cohortsync.plan import Plan, Target, Terms, shown
 
 SINCE_0_1_0 = {"was_exported": False, "old_hash": None, "old_address": None}  # columns that its runs do not have
 WROTE = ("applying", "completed", "incomplete", "interrupted", "failed")  # runs that may have changed the segment
+RUN_COLUMNS = ["run_id", "cohort", "target", "audience_name", "status", "added", "kept", "removed", "refused",
+               "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
 
 
 def new_run_id() -> str:
@@ -98,6 +100,19 @@ def proof_table(home: Path, run_id: str) -> pd.DataFrame:
 def shown_outcome(home: Path, run_id: str) -> pd.DataFrame:
     """As ``outcome``, addresses masked."""
     return shown(outcome(home, run_id))
+
+
+def listed(home: Path, project_id: str | None) -> pd.DataFrame:
+    """One row per run of a project, the latest first, as ``RUN_COLUMNS``."""
+    rows = [{**row["receipt"], **row} for row in ledger.runs(home) if row["project_id"] == project_id]
+    return pd.DataFrame(rows, columns=RUN_COLUMNS)
+
+
+def kept(home: Path, run_id: str) -> dict[str, Any]:
+    """A run's receipt, and when it started and finished (ISO, UTC). Raises StoreError for a run there is none of."""
+    if row := ledger.run(home, run_id):
+        return row["receipt"] | {"started_at": row["started_at"], "finished_at": row["finished_at"]}
+    raise StoreError(f"There is no run {run_id!r} here. List them: cohortsync runs")
 
 
 def record(home: Path, plan: Plan, receipt: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 
 from cohortsync import events
 from cohortsync.lines import as_read, as_text, good_lines, refuse_unreadable, spell_to_stage
@@ -91,6 +92,13 @@ def _agrees(con: duckdb.DuckDBPyConnection, number: int, path: Path) -> bool:
     return not con.execute("""select 1 from (select line from judged where lack is null) j
         full join (select line from staged where file_no = ?) s using (line)
         where j.line is null or s.line is null limit 1""", [number]).fetchall()
+
+
+def quarantine(con: duckdb.DuckDBPyConnection, project_id: str) -> pd.DataFrame:
+    """One row per line of a project's files that could not be taken: ``load_id, file, line, byte_offset, reason``."""
+    return con.execute("""select q.* from quarantine q
+        where load_id in (select load_id from files where project_id = ?) order by load_id, file, line""",
+                       [project_id]).df()
 
 
 def left_out(con: duckdb.DuckDBPyConnection, path: Path) -> str:
