@@ -7,13 +7,17 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import cohortsync as cs
 from cohortsync.mixpanel import Account
 from cohortsync.sandbox.mailchimp import consent
+
+if TYPE_CHECKING:
+    from faulty import Proxy
+    from mailchimp_side import Side
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 OWNER_KEY = "0" * 32 + "-us6"
@@ -110,3 +114,17 @@ def connected(workspace: cs.Workspace, tmp_path: Path) -> Iterator[cs.Workspace]
     with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         yield workspace
+
+
+@pytest.fixture
+def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[tuple[cs.Workspace, Proxy, Side]]:
+    """The same, connected by way of a proxy that counts what passes and can go wrong; and Mailchimp's side of it."""
+    from faulty import before
+    from mailchimp_side import Side
+
+    from cohortsync import sandbox
+
+    seed = SAMPLE / "mailchimp_members.ndjson"
+    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, before(running.mailchimp_url) as proxy:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)
+        yield workspace, proxy, Side(running.mailchimp_url)

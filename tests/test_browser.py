@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,29 +13,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE
+from served import CHROMIUM, FLAGS, ROOT, serving
 
 import cohortsync as cs
 from cohortsync import sandbox
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-ROOT = Path(__file__).parent.parent
 WAIT = 120_000  # milliseconds; the machine may be busy
 LOOPBACK = ("127.0.0.1", "localhost")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-
-
-def chromium() -> str | None:
-    """The browser to use: ``COHORTSYNC_CHROMIUM``, else one where browsers usually are."""
-    named = [os.environ.get("COHORTSYNC_CHROMIUM")]
-    on_path = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    usual = ["/usr/bin/chromium", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-             "/Applications/Chromium.app/Contents/MacOS/Chromium"]
-    return next((path for path in [*named, *on_path, *usual] if path and Path(path).exists()), None)
-
-
-CHROMIUM = chromium()
 PICTURES = os.environ.get("COHORTSYNC_PICTURES")
 pytestmark = [
     pytest.mark.browser,
@@ -65,7 +47,8 @@ def services(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
 @pytest.fixture
 def app_url(home: Path, tmp_path: Path) -> Iterator[str]:
     """The app by Streamlit alone, on a free port, on a workspace with nothing in it."""
-    with serving(tmp_path / "app.log", home, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port") as url:
+    with serving(tmp_path / "app.log", "-m", "streamlit", "run", ROOT / "app.py", "--server.port",
+                 COHORTSYNC_HOME=str(home)) as url:
         yield url
 
 
@@ -75,40 +58,8 @@ def demo_url(tmp_path: Path) -> Iterator[str]:
     left = tmp_path / "cohortsync-demo"
     command = ["-m", "cohortsync", "--home", str(left)]
     subprocess.run([sys.executable, *command, "demo"], check=True, stdout=subprocess.DEVNULL, timeout=280)
-    with serving(tmp_path / "app.log", left, *command, "app", "--port") as url:
+    with serving(tmp_path / "app.log", *command, "app", "--port") as url:
         yield url
-
-
-@contextmanager
-def serving(log_file: Path, home: Path, *command: str) -> Iterator[str]:
-    """A process of its own that serves the app on the port at the end of its command."""
-    port = free_port()
-    with log_file.open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command, str(port)], cwd=ROOT, stdin=subprocess.DEVNULL,
-                                   env={**os.environ, "COHORTSYNC_HOME": str(home)}, stdout=log, stderr=log)
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"{url}/_stcore/health", timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the app did not start")
 
 
 class Visit:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
+from terminal import answer, cohortsync
 from typer.testing import CliRunner
 
 import cohortsync as cs
@@ -36,19 +35,6 @@ def commands_of(group: Any, before: str = "") -> Iterator[str]:
 
 
 COMMANDS = list(commands_of(typer.main.get_command(cli.cli)))
-
-
-def cohortsync(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line without a terminal, as a script or scheduler does."""
-    return subprocess.run([sys.executable, "-m", "cohortsync", *map(str, words)], env=os.environ | environment,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, start_new_session=True)
-
-
-def answer(*words: object, **environment: str) -> Any:
-    """The JSON that a command printed: the whole of its stdout."""
-    ended = cohortsync(*words, "--json", **environment)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
 
 
 def connect(home: Path, url: str, key: str = OWNER_KEY) -> subprocess.CompletedProcess[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import faulty
 import pytest
 from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE
+from mailchimp_side import Side
 from mixpanel_side import change, connect
 from standing import COHORT, load_members, members, stands, take, write_members
 
@@ -29,13 +29,11 @@ from cohortsync.execution import verdict
 
 
 @pytest.fixture
-def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[tuple[cs.Workspace, faulty.Proxy, str]]:
-    """A workspace whose cohort comes from a fresh file, before a Mailchimp that can go wrong; the audience's id."""
-    seed = SAMPLE / "mailchimp_members.ndjson"
-    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
-        audiences = workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)["audiences"]
-        load_members(workspace, tmp_path, members(workspace))
-        yield workspace, proxy, audiences[0]["audience_id"]
+def proxied(proxied: tuple[cs.Workspace, faulty.Proxy, Side], tmp_path: Path) -> tuple[cs.Workspace, faulty.Proxy, str]:
+    """The same with its cohort from a fresh file; the audience's id."""
+    workspace, proxy, side = proxied
+    load_members(workspace, tmp_path, members(workspace))
+    return workspace, proxy, side.audience_id
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_sync import Side
+from mailchimp_side import Side
 
 import cohortsync as cs
 from cohortsync import fields, ledger

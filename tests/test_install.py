@@ -7,10 +7,8 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from served import free_port, wait_until_healthy
 
 ROOT = Path(__file__).parent.parent
 MINUTE = 60
@@ -75,16 +74,14 @@ def demo(installed: Installed) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def app(installed: Installed, demo: object, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The app on the workspace that the demo left: its process and its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (tmp_path / "app.log").open("wb") as log:
         process = subprocess.Popen([installed.command, "--home", "cohortsync-demo", "app", "--port", str(port)],
                                    cwd=installed.folder, env=installed.environment, stdin=subprocess.DEVNULL,
                                    stdout=log, stderr=log)
     family = []
     try:
-        wait_until_healthy(process, port)
+        wait_until_healthy(port, process)
         family = psutil.Process(process.pid).children(recursive=True)
         yield process, port
     finally:
@@ -93,17 +90,6 @@ def app(installed: Installed, demo: object, tmp_path: Path) -> Iterator[tuple[su
                 child.kill()
         process.kill()
         process.wait(timeout=MINUTE)
-
-
-def wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 2 * MINUTE
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the app did not start")
 
 
 def test_the_wheel_carries_all_that_the_checkout_runs_on(wheel: Path) -> None:

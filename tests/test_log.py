@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import OWNER_KEY, REVOKED_KEY, sample_files
-from test_command_line import cohortsync, connect
+from terminal import cohortsync
+from test_command_line import connect
 
 import cohortsync as cs
 from cohortsync import sandbox

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import served
 from provider import provider
-from test_browser import CHROMIUM, FLAGS, free_port, wait_until_healthy
+from served import CHROMIUM, FLAGS
 
 import cohortsync as cs
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("authlib", reason="the extra auth is not installed")
-APP = [sys.executable, "-m", "cohortsync", "app", "--address", "0.0.0.0"]
+APP = ["app", "--address", "0.0.0.0"]
 ADDRESS = "ann@harbor.example"
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium found; `make browser` installs Debian's")
 
@@ -26,7 +27,7 @@ needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium found; `mak
 @contextmanager
 def serving(folder: Path, home: Path, issuer: str) -> Iterator[str]:
     """The app open to every address of this machine, as ``cohortsync app`` serves it, with this login."""
-    port = free_port()
+    port = served.free_port()
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "secrets.toml").write_text(f"""[auth]
 redirect_uri = "http://127.0.0.1:{port}/oauth2callback"
@@ -36,16 +37,9 @@ client_secret = "s"
 server_metadata_url = "{issuer}/.well-known/openid-configuration"
 """)
     admins = hashlib.sha256(ADDRESS.encode()).hexdigest()
-    command = [*APP[:3], "--home", str(home), *APP[3:], "--port", str(port)]
-    with (folder / "app.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   env={**os.environ, "COHORTSYNC_ADMINS": admins})
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with served.serving(folder / "app.log", "-m", "cohortsync", "--home", home, *APP, "--port", port=port,
+                        folder=folder, COHORTSYNC_ADMINS=admins) as url:
+        yield url
 
 
 @pytest.mark.browser
@@ -70,7 +64,7 @@ def test_whoever_logs_in_is_what_the_provider_vouches_for(
 
 
 def test_the_app_is_not_opened_to_a_network_without_a_login(workspace: cs.Workspace, tmp_path: Path) -> None:
-    ended = subprocess.run([*APP[:3], "--home", str(workspace.home), *APP[3:]], cwd=tmp_path, capture_output=True,
-                           text=True, env={**os.environ, "HOME": str(tmp_path)}, timeout=60)
+    ended = subprocess.run([sys.executable, "-m", "cohortsync", "--home", workspace.home, *APP], cwd=tmp_path,
+                           capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}, timeout=60)
     assert ended.returncode == 2
     assert "nobody would have to log in" in ended.stderr

@@ -13,6 +13,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from conftest import OWNER_KEY
+from served import free_port
 
 import cohortsync as cs
 from cohortsync import notify
@@ -74,18 +75,10 @@ def webhook() -> Iterator[Webhook]:
 def postbox() -> Iterator[Any]:
     box = Postbox()
     controller = Controller(box, hostname="127.0.0.1", port=0, authenticator=let_in, auth_require_tls=False)
-    controller.port = _free_port()
+    controller.port = free_port()
     controller.start()
     yield box, f"smtp://watcher@127.0.0.1:{controller.port}"
     controller.stop()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_event_is_told_once_on_each_channel(home: Path, webhook: Webhook, postbox: Any) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from conftest import OWNER_KEY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
+from terminal import answer, cohortsync
 
 import cohortsync as cs
 from cohortsync import demo, ledger, runs, sandbox
@@ -81,17 +79,6 @@ def rows_of(workspace: cs.Workspace) -> dict[str, Any]:
                              "and schema_name = 'main' and database_name = current_database() order by all").fetchall()
         return {table: sorted(con.execute(f"from {table} where project_id = ?", [workspace.project_id]).fetchall(),
                               key=repr) for (table,) in tables}
-
-
-def cohortsync(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "cohortsync", *map(str, words)], env=os.environ | environment,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, start_new_session=True)
-
-
-def answer(*words: object, **environment: str) -> Any:
-    ended = cohortsync(*words, "--json", **environment)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
 
 
 # which one

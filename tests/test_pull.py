@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import PROJECT_ID
 from mixpanel_side import change, connect, contents, differences, load_as_files, seed_small, settle
-from test_command_line import answer, cohortsync
+from terminal import answer, cohortsync
 
 import cohortsync as cs
 from cohortsync import sandbox

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_browser import CHROMIUM, FLAGS
+from served import CHROMIUM, FLAGS
 
 import cohortsync as cs
 from cohortsync import report, runs

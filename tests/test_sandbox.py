@@ -324,8 +324,7 @@ def test_a_forgotten_person_is_not_imported_again(audience: Audience) -> None:
     [
         ("ann@example.com", "looks fake or invalid"),
         ("ann@mail.example.org", "looks fake or invalid"),
-        ("foo@bar.com", "looks fake or invalid"),
-        ("test@test.shop", "looks fake or invalid"),
+        ("test@test.example", "looks fake or invalid"),
         ("ann", "must contain a single @"),
         ("ann@ben@shop.example", "must contain a single @"),
         ("ann..b@shop.example", "username portion"),

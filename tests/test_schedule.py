@@ -8,30 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import faulty
 import psutil
 import pytest
-from conftest import OWNER_KEY, SAMPLE, interruptible
+from conftest import interruptible
+from mailchimp_side import Side
 from standing import COHORT, load_members, members, stands
 from test_notebooks import assert_shows_no_secret
 
 import cohortsync as cs
-from cohortsync import ledger, orders, sandbox, schedule
+from cohortsync import ledger, orders, schedule
 
 
 @pytest.fixture
-def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[tuple[cs.Workspace, faulty.Proxy]]:
-    """A workspace with a dynamic sync that is due, before a Mailchimp that can go wrong."""
-    seed = SAMPLE / "mailchimp_members.ndjson"
-    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
-        audiences = workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)["audiences"]
-        load_members(workspace, tmp_path, members(workspace)[:150])
-        workspace.create_sync(COHORT, audiences[0]["audience_id"])
-        yield workspace, proxy
+def proxied(proxied: tuple[cs.Workspace, faulty.Proxy, Side], tmp_path: Path) -> tuple[cs.Workspace, faulty.Proxy]:
+    """The same with a small cohort and a dynamic sync that is due."""
+    workspace, proxy, side = proxied
+    load_members(workspace, tmp_path, members(workspace)[:150])
+    workspace.create_sync(COHORT, side.audience_id)
+    return workspace, proxy
 
 
 def due(workspace: cs.Workspace) -> subprocess.Popen[str]:

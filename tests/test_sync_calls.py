@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,14 @@ import faulty
 import pandas as pd
 import pytest
 import requests
-from conftest import OWNER_KEY, SAMPLE
+from mailchimp_side import COHORT, Side
 from standing import stands, take
-from test_sync import COHORT, Side, reload
+from test_sync import reload
 
 import cohortsync as cs
 from cohortsync import mailchimp as mc
-from cohortsync import sandbox
 from cohortsync.emails import member_hash
 from cohortsync.errors import UnsafePlan
-
-
-@pytest.fixture
-def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[tuple[cs.Workspace, faulty.Proxy, Side]]:
-    """A workspace with a proxy between it and the local Mailchimp, which counts what passes."""
-    seed = SAMPLE / "mailchimp_members.ndjson"
-    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
-        workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)
-        yield workspace, proxy, Side(running.mailchimp_url)
 
 
 def load_people(workspace: cs.Workspace, tmp_path: Path, people: range) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SAMPLE
-from test_sync import COHORT, Side, cut_short, reload
+from mailchimp_side import COHORT, Side
+from test_sync import cut_short, reload
 
 import cohortsync as cs
 from cohortsync import mailchimp as mc

@@ -22,8 +22,8 @@ from bench.fresh import machine
 from playwright.sync_api import Page, expect, sync_playwright
 from rich.console import Console
 from rich.table import Table
+from served import CHROMIUM, FLAGS, serving
 from test_app import blank_events
-from test_browser import CHROMIUM, FLAGS, serving
 
 import cohortsync as cs
 from cohortsync import sandbox
@@ -73,8 +73,8 @@ def main(events: Annotated[int, typer.Option(help="Raw events.")] = 10_000_000,
         workspace.connect_mailchimp(KEY, "subscribed", services.mailchimp_url)
         workspace.sync("everyone", workspace.chosen_audience(), confirm=cohort, dry_run=True)
         files = blank_events(workspace.home)
-        with serving(Path(temporary) / "app.log", workspace.home, "-m", "cohortsync", "app", "--port") as url, \
-                sync_playwright() as p:
+        command = ("-m", "cohortsync", "--home", workspace.home, "app", "--port")
+        with serving(Path(temporary) / "app.log", *command) as url, sync_playwright() as p:
             browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             page = browser.new_page()
             page.set_default_timeout(120_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-FAKE_DOMAINS = ("example.com", "example.net", "example.org")
+FAKE_DOMAINS = (".example.com", ".example.net", ".example.org")
 USERNAME = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}(?<!\.)")
 DOMAIN = re.compile(r"(?=.{4,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]")
 
@@ -30,13 +30,8 @@ def address_fault(address: str) -> str | None:
 
 
 def looks_fake(username: str, domain: str) -> bool:
-    """Documentation domains and the addresses people type to get past a form."""
-    return (
-        domain.endswith(tuple(f".{fake}" for fake in FAKE_DOMAINS))
-        or domain in FAKE_DOMAINS
-        or (username, domain) == ("foo", "bar.com")
-        or (username == "test" and domain.startswith("test."))
-    )
+    """Documentation domains, and what people type to get past a form."""
+    return f".{domain}".endswith(FAKE_DOMAINS) or (username == "test" and domain.startswith("test."))
 
 
 def masked(address: str) -> str:
