@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from cohortsync import sandbox
+from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp import consent
 from cohortsync.sandbox.mailchimp.faults import FAULTS
 from cohortsync.sandbox.mailchimp.switches import DEFAULTS
@@ -337,6 +338,15 @@ def test_wiping_tags_is_a_breach(ours: Account, breaches: Breaches) -> None:
 def test_taking_people_off_a_segment_of_others_is_a_breach(ours: Account, account: Account, breaches: Breaches) -> None:
     ours.ask("POST", account.segment("ann", name="Hers"), {"members_to_remove": [at("ann")]})
     assert len(breaches()) == 1
+
+
+def test_taking_people_off_a_segment_that_was_handed_over_is_none(
+        ours: Account, account: Account, breaches: Breaches, place: Path) -> None:
+    hers = account.segment("ann", name="Hers")
+    with remembered(place / "mailchimp.sqlite") as db:
+        consent.hand_over(db, int(hers.rpartition("/")[2]))
+    ours.ask("POST", hers, {"members_to_remove": [at("ann")]})
+    assert breaches() == []
 
 
 def test_what_people_do_themselves_is_no_breach(ours: Account, breaches: Breaches) -> None:

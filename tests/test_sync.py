@@ -23,6 +23,8 @@ from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError, UnsafePlan
 from cohortsync.plan import Plan
+from cohortsync.sandbox.life import remembered
+from cohortsync.sandbox.mailchimp import consent
 
 
 @pytest.fixture
@@ -442,17 +444,24 @@ def test_a_changed_address_takes_the_old_one_off_with_the_new_one_put_on(
         "address_changed", "o•••@h•••.example", "n•••@h•••.example")
 
 
-def test_a_segment_of_others_is_taken_over_when_that_is_said(connected: cs.Workspace, side: Side) -> None:
+def test_a_segment_of_others_is_taken_over_when_that_is_said_with_whom_they_had_on_it(
+        connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
     people = connected.plan(COHORT, side.audience_id).people
     someone = people.loc[(people["word"] == "add_existing") & (people["status"] == "subscribed"), "address"].iloc[0]
+    others = mc.fetch_members(side.client, side.audience_id, "subscribed")
+    stranger = others.loc[~others["member_hash"].isin(people["member_hash"]), "address"].iloc[0]
     theirs = side.client.send(mc.build_segment(side.audience_id, f"mixpanel_{COHORT}"))["id"]
-    side.move(f"mixpanel_{COHORT}", [someone], [])
+    side.move(f"mixpanel_{COHORT}", [someone, stranger], [])
     with pytest.raises(UnsafePlan, match="--adopt") as stopped:
         connected.plan(COHORT, side.audience_id)
     assert (stopped.value.guard, stopped.value.numbers["segment_id"]) == ("adopt", theirs)
-    assert connected.plan(COHORT, side.audience_id, adopt=True).target.adopted
+    plan = connected.plan(COHORT, side.audience_id, adopt=True)
+    assert (plan.target.adopted, plan.removals) == (True, 1)
+    with remembered(tmp_path / "mailchimp" / "mailchimp.sqlite") as db:
+        consent.hand_over(db, theirs)
     receipt = connected.sync(COHORT, side.audience_id, adopt=True)
-    assert (receipt["segment_id"], receipt["status"]) == (theirs, "completed")
+    assert (receipt["segment_id"], receipt["status"], receipt["removed"]) == (theirs, "completed", 1)
+    assert member_hash(stranger) not in side.on_segment()
     assert connected.sync(COHORT, side.audience_id)["writes"] == 0
 
 

@@ -55,11 +55,16 @@ def asked_by(db: sqlite3.Connection, app: str, request: str) -> Iterator[None]:
     db.execute("delete from asking")
 
 
+def hand_over(db: sqlite3.Connection, segment_id: int, app: str = "cohortsync") -> None:
+    """The account's owner lets an app have a segment that others made; `--adopt` says so to a sync."""
+    db.execute("insert or replace into segment_makers values (?, ?)", (segment_id, app))
+
+
 def breaches(state_file: Path, app: str = "cohortsync") -> list[str]:
     """What an app did to people's consent that a sync must never do; each as a line without an address.
 
     Never: another status for someone who was there, be it back or away; someone deleted; a tag lost by any
-    request but a segment call, or from a segment that another app made.
+    request but a segment call, or from a segment that another app made and nobody handed over.
     """
     with sqlite3.connect(f"{state_file.absolute().as_uri()}?mode=ro", uri=True, timeout=30) as db:
         watched = db.execute("select 1 from sqlite_schema where name = 'consent_changes'").fetchone()
