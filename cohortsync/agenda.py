@@ -40,7 +40,7 @@ class Wanted:
 class PullPlan:
     """What a pull will ask for.
 
-    ``left_out``: cohorts that it will not, in words; ``people``: how many profiles the project has, None when not all
+    ``left_out``: what it will not, in words; ``people``: how many profiles the project has, None when not all
     are asked for; ``spans``: first and last day of each export; ``period``: first and last day wanted, None without
     events; ``left``: what the hour still holds, by kind (query, export).
     """
@@ -101,6 +101,8 @@ def fetch_plan(home: Path, project: Mapping[str, Any], client: Client, wanted: W
     today = _today(client, project)
     pulled = pulled_at(ledger.pulled_days(home, project_id), raw_folder(home, project_id) / "events")
     period = wanted_period(pulled, wanted, today) if wanted.events else None
+    if period and wanted.until and wanted.until > today:
+        left_out.append(f"events of days after {today}, which is today in the project")
     late = client.settings.pull_late_days if wanted.late_days is None else wanted.late_days
     days = wanted_days(pulled, period, late) if period else []
     people = mixpanel.fetch_count(client) if everyone else None
@@ -165,7 +167,8 @@ def wanted_period(pulled: Mapping[date, datetime], wanted: Wanted, today: date) 
     first = wanted.since or min(pulled, default=_months_before(today, MONTHS_AT_FIRST))
     last = min(wanted.until or today, today)
     if first > last:
-        raise BadInput(f"There is no day from {first} to {wanted.until or last}: it is {today} in the project.")
+        raise BadInput(f"There is no day from {first} to {wanted.until or last}: it is {today} in the project. Choose "
+                       "an earlier --since or a later --until.")
     return first, last
 
 

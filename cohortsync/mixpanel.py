@@ -315,10 +315,12 @@ def refusal(status: int, text: str, retry_after: str = "") -> ApiTransient | Api
     said = emails.scrub(_error_text(text))
     if status == 429:
         used = USED_UP.search(said)
-        message = f"Mixpanel was asked too often: {said or 'without a reason'}. Try again later."
         if used and int(used[1]) > int(used[2]):
-            return HourUsedUp(message)
-        return RateLimited(message, float(retry_after) if retry_after.isdecimal() else 0)
+            return HourUsedUp("The project's hour is used up, also by others than this machine: Mixpanel allows "
+                              f"{used[2]} an hour and refused number {used[1]}. What was fetched is kept; go on in an "
+                              "hour.")
+        return RateLimited(f"Mixpanel was asked too often: {said or 'without a reason'}. Try again later.",
+                           float(retry_after) if retry_after.isdecimal() else 0)
     if status >= 500:
         return ApiTransient(f"Mixpanel answered {status} {said or 'without a reason'}. Try again later.")
     if past := HISTORY.search(said):
@@ -335,10 +337,11 @@ def refusal(status: int, text: str, retry_after: str = "") -> ApiTransient | Api
 
 
 ADVICE = {
-    401: "Check the service account's username and secret (Mixpanel: Project Settings, Service Accounts), then: "
-         "cohortsync connect mixpanel",
+    401: "Check the service account's username and secret (Mixpanel: Project Settings, Service Accounts), and leave "
+         "--region out: they are known in one region alone. Then: cohortsync connect mixpanel",
     402: "The project's plan has no access to the API; ask its owner, or load files instead: cohortsync load",
-    403: "The service account may not do this in this project; see Mixpanel: Project Settings, Service Accounts.",
+    403: "Check the project's id, and what the service account may do there (Mixpanel: Project Settings, Service "
+         "Accounts).",
 }
 
 
@@ -347,7 +350,8 @@ def _error_text(text: str) -> str:
         body = json.loads(text)
     except ValueError:
         return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:300]
-    return str(body.get("error") or body.get("status") or "")[:300] if isinstance(body, dict) else ""
+    said = body.get("error") or body.get("status") if isinstance(body, dict) else ""
+    return str(said or "")[:300].rstrip(". ")
 
 
 # who the caller is

@@ -171,15 +171,16 @@ class _Pull:
                 waiting = self._within_history(limit, [*waiting, (first, last)])
             except TooLate:
                 waiting += self._without_last_day(first, last)
-            except Interrupted:
+            except Interrupted as error:
                 tries, broken = (tries + 1 if first == last else 0), broken + 1
                 if tries >= self.client.settings.attempts:
-                    raise
+                    raise Interrupted(f"The events of {first} did not come whole in {tries} tries; what came of other "
+                                      f"days is kept. {error}") from None
                 self._pause(tries)
                 waiting += halves(first, last) if first < last else [(first, last)]
         if broken:
-            self.report.notes.append(f"Mixpanel broke off in the middle of {broken:,} exports; their days were asked "
-                                     "for again.")
+            exports = "an export; its" if broken == 1 else f"{broken:,} exports; their"
+            self.report.notes.append(f"Mixpanel broke off in the middle of {exports} days were asked for again.")
 
     def _pause(self, tries: int) -> None:
         settings = self.client.settings

@@ -72,6 +72,7 @@ def required_project(home: Path, project_id: str | None = None,
         return named[0]
     if not projects:
         raise ConfigurationError(f"The workspace {home} has no project yet. Make one first: "
+                                 "cohortsync connect mixpanel --project-id N --id-merge simplified, or for files: "
                                  "cohortsync init --timezone Europe/Berlin --id-merge simplified")
     have = ", ".join(project["project_id"] for project in projects)
     if project_id is None:

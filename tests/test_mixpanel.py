@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -218,7 +219,7 @@ def test_an_hour_used_up_by_others_is_waited_for_and_said(own: Any) -> None:
     client = client_of(own, mixpanel_wait_seconds=0.5)
     client.notice = said.append
     api.fetch_cohorts(client)
-    with pytest.raises(api.HourUsedUp, match="asked too often"):
+    with pytest.raises(api.HourUsedUp, match="allows 1 an hour and refused number 2.*kept; go on in"):
         api.fetch_cohorts(client)
     assert "others have used up the project's hour" in said[0]
 
@@ -254,6 +255,16 @@ def test_too_many_at_once_is_not_an_hour_used_up() -> None:
            "in the last hour."
     assert isinstance(api.refusal(429, json.dumps({"error": text.format(60)})), api.RateLimited)
     assert isinstance(api.refusal(429, json.dumps({"error": text.format(61)})), api.HourUsedUp)
+
+
+@pytest.mark.parametrize(("status", "said", "means"), [
+    (401, "Invalid service account credentials", "username and secret .* one region alone.*connect mixpanel"),
+    (403, "Service account does not have access to project 7", "access to project 7. Check the project's id"),
+    (402, "Payment required", "no access to the API; ask its owner, or load files"),
+    (429, "Please retry the request with exponential backoff.", "exponential backoff. Try again later"),
+    (503, "", "answered 503 without a reason. Try again later")])
+def test_a_refusal_says_what_mixpanel_said_and_what_to_do(status: int, said: str, means: str) -> None:
+    assert re.search(means, str(api.refusal(status, json.dumps({"error": said}))))
 
 
 def test_the_error_of_a_web_server_is_read_as_text() -> None:

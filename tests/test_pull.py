@@ -247,6 +247,27 @@ def test_a_pull_that_does_not_complete_is_never_in_force_and_the_next_goes_on(
     assert contents(workspace)["events"] == contents(as_files(own, tmp_path))["events"]
 
 
+def test_no_order_within_an_export_is_relied_on(own: Any, workspace: cs.Workspace, tmp_path: Path) -> None:
+    settle(own, export_order="any", faults="cut,terminated_early", fault_rate=0.4, fault_seed=3)
+    assert any("broke off in the middle" in text for text in workspace.pull(since=SINCE).notes)
+    settle(own, fault_rate=0)
+    assert contents(workspace)["events"] == contents(as_files(own, tmp_path))["events"]
+
+
+def test_days_that_never_come_whole_are_named(own: Any, workspace: cs.Workspace, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    monkeypatch.setenv("COHORTSYNC_ATTEMPTS", "2")
+    settle(own, faults="terminated_early", fault_rate=1)
+    with pytest.raises(ApiTransient, match="events of 2026-11-14 did not come whole in 2 tries; what came of other"):
+        workspace.pull(since=SINCE)
+
+
+def test_days_after_today_are_left_out_and_said(workspace: cs.Workspace) -> None:
+    plan = workspace.plan_pull(since=SINCE, until=date(2030, 1, 1))
+    assert (plan.spans[-1][1], plan.left_out) == (
+        date(2026, 11, 21), ["events of days after 2026-11-21, which is today in the project"])
+
+
 def test_days_of_a_pull_that_did_not_complete_come_with_no_other(own: Any, workspace: cs.Workspace) -> None:
     settle(own, query_per_hour=3)
     with pytest.MonkeyPatch.context() as patch:

@@ -48,7 +48,8 @@ def statement(db: sqlite3.Connection, asked: Mapping[str, Any]) -> tuple[str, li
         where += " and time_s >= ?"
         values.append(int(since[1]))
     most = f" limit {min(int(asked['limit']), MOST)}" if asked.get("limit") else ""
-    return f"select line from events where {where} order by day, id{most}", values
+    order = "id * 2654435761 % 4294967296" if setting(db, "export_order") == "any" else "day, id"
+    return f"select line from events where {where} order by {order}{most}", values
 
 
 def clock_of_days(db: sqlite3.Connection) -> Any:
