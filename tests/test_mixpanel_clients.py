@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,56 @@ def test_mixpanels_own_library_changes_profiles(library: Any, local: Sandbox) ->
         "$email": "p@library.example", "visits": 3, "tags": ["b", "c"], "first": None}
     library.people_delete(who)
     assert ask(local, "/api/query/engage", distinct_id=who).json()["results"] == []
+
+
+@pytest.fixture
+def settled(local: Sandbox) -> Iterator[Callable[..., None]]:
+    """Change what goes wrong at the local Mixpanel; right again after the test."""
+    def settle(**values: Any) -> None:
+        requests.post(f"{local.mixpanel_url}/sandbox/settings", json=values, timeout=30).raise_for_status()
+
+    yield settle
+    settle(fault_rate=0, import_bytes=10_000_000)
+
+
+@pytest.mark.parametrize(("fault", "error"), [("429", "Project exceeded rate limits"), ("429_retry_after", "exceeded"),
+                                              ("500", "Internal server error")])
+def test_mixpanels_own_library_says_that_it_was_refused(library: Any, settled: Callable[..., None], fault: str,
+                                                        error: str) -> None:
+    settled(faults=fault, fault_rate=1)
+    with pytest.raises(official.MixpanelException, match=error):
+        library.import_data("", "sdk-4", "Refused", NOON, {"$insert_id": "sdk-4"})
+    with pytest.raises(official.MixpanelException, match=error):
+        library.people_set("sdk-4", {"plan": "solo"})
+
+
+def test_mixpanels_own_library_tries_again_until_its_events_are_in(local: Sandbox, library: Any,
+                                                                   settled: Callable[..., None]) -> None:
+    session = library._consumer._session
+    session.mount("http://", session.get_adapter("https://"))  # it tries again by https alone
+    settled(faults="500,502", fault_rate=0.5, fault_seed=8, fault_count=0)
+    for number in range(6):
+        library.import_data("", f"again-{number}", "Again", NOON, {"$insert_id": f"again-{number}"})
+    settled(fault_rate=0)
+    assert ids(exported(local, "Again"), "$insert_id") == [f"again-{number}" for number in range(6)]
+
+
+def test_an_event_whose_answer_got_lost_is_there_and_sent_again_is_a_duplicate(local: Sandbox, library: Any,
+                                                                               settled: Callable[..., None]) -> None:
+    settled(faults="cut", fault_rate=1)
+    with pytest.raises(official.MixpanelException, match="ended prematurely|IncompleteRead"):
+        library.import_data("", "lost-1", "Lost", NOON, {"$insert_id": "lost-1"})
+    settled(fault_rate=0)
+    library.import_data("", "lost-1", "Lost", NOON, {"$insert_id": "lost-1"})
+    assert ids(exported(local, "Lost"), "$insert_id") == ["lost-1", "lost-1"]
+
+
+def test_a_body_that_is_too_large_is_refused_by_every_way_in(library: Any, settled: Callable[..., None]) -> None:
+    settled(import_bytes=2000)
+    for send in (lambda: library.import_data("", "sdk-5", "Large", NOON, {"$insert_id": "sdk-5", "note": "x" * 2000}),
+                 lambda: library.people_set("sdk-5", {"note": "x" * 2000})):
+        with pytest.raises(official.MixpanelException, match="request exceeds max limit of 2000 bytes"):
+            send()
 
 
 def test_data_in_base64_is_taken_as_older_libraries_send_it(local: Sandbox) -> None:

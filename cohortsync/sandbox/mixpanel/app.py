@@ -24,12 +24,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..dated import Dated
 from ..page import NOTHING_FROM_OUTSIDE
 from ..state import State
-from . import accounts, export, faults
+from . import accounts, export, faults, ingestion
 from .door import Door
 from .limits import Inside, count_request
 from .page import build_page
 from .refusals import Refusal, refused
-from .routes import LOOKUPS, QUERIES, WRITES, Call, Handler
+from .routes import LOOKUPS, QUERIES, SWITCHES, WRITES, Call, Handler
 from .state import now, setting
 
 Answer = Callable[[Handler, Request], Awaitable[Response]]
@@ -76,14 +76,31 @@ class Mixpanel:
     # answering
 
     async def answer(self, handler: Handler, request: Request) -> Response:
-        """The app and ingestion APIs: no limit but their own."""
+        """The app API and the switches: no limit but their own."""
         call = await Call.of(request)
 
         def work() -> Any:
             with self.state.transaction() as db:
                 return handler(db, call)
 
-        found = await run_in_threadpool(work)
+        return JSONResponse(await run_in_threadpool(work))
+
+    async def take_in(self, handler: Handler, request: Request) -> Response:
+        """The ingestion API. Where an answer gets lost, what was sent is there all the same."""
+        call = await Call.of(request)
+
+        def work() -> tuple[Any, str]:
+            with self.state.transaction() as db:
+                fault = faults.draw(db, "import", False)
+            if refusal := faults.refusal_of_data(fault):
+                raise refusal
+            with self.state.transaction() as db:
+                ingestion.refuse_too_large(db, call.raw)
+                return handler(db, call), fault
+
+        found, fault = await run_in_threadpool(work)
+        if fault == "cut":
+            return Lost(iter([json.dumps(found).encode()]), {"content-type": "application/json"})
         return PlainTextResponse(str(found)) if isinstance(found, int) else JSONResponse(found)
 
     async def query(self, handler: Handler, request: Request) -> Response:
@@ -174,7 +191,8 @@ def build_app(state: State) -> ASGIApp:
         Route("/", page),
         *paths(QUERIES, service.query, "GET", "POST"),
         *paths(LOOKUPS, service.answer, "GET"),
-        *paths(WRITES, service.answer, "POST"),
+        *paths(SWITCHES, service.answer, "POST"),
+        *paths(WRITES, service.take_in, "POST"),
         *[Route(f"/api/2.0/export{slash}", service.raw_export) for slash in ("", "/")],
     ]
     app = Starlette(routes=routes, exception_handlers={Refusal: no, HTTPException: nothing_there})

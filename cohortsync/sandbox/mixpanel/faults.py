@@ -8,12 +8,13 @@ from __future__ import annotations
 import random
 import sqlite3
 
-from .refusals import Refusal, refused
+from .refusals import Refusal, refused, refused_import
 from .state import keep_settings, setting
 
 EVERYWHERE = ("429", "429_retry_after", "500", "502", "cut")
 EXPORTS = ("terminated_early", "split_record", "duplicate_rows")
 PAGES = ("expired_session",)
+WORDS = {500: "Internal Server Error", 502: "Bad Gateway"}
 
 
 def draw(db: sqlite3.Connection, kind: str, later_page: bool) -> str:
@@ -38,4 +39,15 @@ def refusal(fault: str, path: str) -> Refusal | None:
         return Refusal(int(fault), {"error": "Internal server error", "status": "error"})
     if fault == "expired_session":
         return refused(400, path, "session_id is invalid or has expired")
+    return None
+
+
+def refusal_of_data(fault: str) -> Refusal | None:
+    """The Refusal of a fault that is one, as the ingestion API words it."""
+    if fault in ("429", "429_retry_after"):
+        later = {"Retry-After": "1"} if fault == "429_retry_after" else None
+        error = "Project exceeded rate limits. Please retry the request with exponential backoff."
+        return refused_import(429, error, "Too Many Requests", later)
+    if fault in ("500", "502"):
+        return refused_import(int(fault), "Internal server error", WORDS[int(fault)])
     return None

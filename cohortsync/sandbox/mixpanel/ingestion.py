@@ -16,6 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from .export import event_time
 from .refusals import Refusal, refused_import
 from .state import now_s, setting
 
@@ -37,12 +38,16 @@ class Invalid(ValueError):
 
 def unzipped(raw: bytes, encoding: str) -> bytes:
     try:
-        raw = gzip.decompress(raw) if encoding == "gzip" else raw
+        return gzip.decompress(raw) if encoding == "gzip" else raw
     except (OSError, EOFError):
         raise bad_request("the body is not gzip") from None
-    if len(raw) > MOST_BYTES:
-        raise refused_import(413, f"request exceeds max limit of {MOST_BYTES} bytes", "Request Entity Too Large")
-    return raw
+
+
+def refuse_too_large(db: sqlite3.Connection, raw: bytes) -> None:
+    """Raises Refusal 413; Mixpanel's pages name 10 MB, and 2 MiB in an example."""
+    most = int(setting(db, "import_bytes", str(MOST_BYTES)))
+    if len(raw) > most:
+        raise refused_import(413, f"request exceeds max limit of {most} bytes", "Request Entity Too Large")
 
 
 def bad_request(error: str, **more: Any) -> Refusal:
@@ -143,7 +148,7 @@ def keep_events(db: sqlite3.Connection, events: list[dict[str, Any]], imported: 
     rows = []
     for event in events:
         sent = event["properties"]
-        time_s = min(seconds(sent.get("time")) or now_ms // 1000, now_ms // 1000 + 3600)
+        time_s = event_time(db, min(seconds(sent.get("time")) or now_ms // 1000, now_ms // 1000 + 3600))
         who = str(sent.get("distinct_id", ""))
         if simplified:
             who = str(sent.get("$user_id") or (f"$device:{sent['$device_id']}" if sent.get("$device_id") else who))

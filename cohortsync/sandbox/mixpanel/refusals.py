@@ -23,6 +23,8 @@ def refused_by_app(status: int, error: str) -> Refusal:
     return Refusal(status, {"error": error, "status": "error"})
 
 
-def refused_import(status: int, error: str, word: str, **more: Any) -> Refusal:
+def refused_import(
+    status: int, error: str, word: str, headers: dict[str, str] | None = None, **more: Any
+) -> Refusal:
     """As the ingestion API says no."""
-    return Refusal(status, {"code": status, "error": error, "status": word, **more})
+    return Refusal(status, {"code": status, "error": error, "status": word, **more}, headers)

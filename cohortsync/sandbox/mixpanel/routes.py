@@ -78,7 +78,9 @@ def post_import(db: sqlite3.Connection, call: Call) -> Any:
     if "data" in call.asked:  # as the vendor's own library for Python sends it
         return post_track(db, call)
     accounts.check_importer(db, call.authorization, call.project_id)
-    events = ingestion.body_events(ingestion.unzipped(call.raw, call.headers.get("content-encoding", "")))
+    raw = ingestion.unzipped(call.raw, call.headers.get("content-encoding", ""))
+    ingestion.refuse_too_large(db, raw)
+    events = ingestion.body_events(raw)
     imported = ingestion.import_events(db, events, strict=str(call.asked.get("strict", "1")) != "0")
     return {"code": 200, "num_records_imported": imported, "status": "OK"}
 
@@ -131,6 +133,8 @@ WRITES: dict[str, Handler] = {
     "/import": post_import,
     "/track": post_track,
     "/engage": post_profiles,
+}
+SWITCHES: dict[str, Handler] = {
     # Not Mixpanel's: faults, limits and other behaviour, on request.
     "/sandbox/settings": post_settings,
 }
