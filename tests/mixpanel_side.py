@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,23 @@ def seed_small(folder: Path) -> Path:
         "created_on": "2025-02-03", "now": "2026-11-21T05:00:00+00:00", "events": ["events.ndjson"],
         "profiles": ["profiles.ndjson"], "cohorts": [{"id": 1, "name": "big", "file": "big.txt"},
                                                      {"id": 2, "name": "few", "file": "few.txt"}]}))
+    return seed
+
+
+def seed_old(folder: Path, id_merge: str) -> Path:
+    """The small project as one made in 2020: its events tell its own clock, and its devices are plain UUIDs."""
+    seed = seed_small(folder)
+    settings = json.loads(seed.read_text())
+    seed.write_text(json.dumps(settings | {"created_on": "2020-01-01", "id_merge": id_merge}))
+    text = (folder / "events.ndjson").read_text(encoding="utf-8")
+    for number in reversed(range(200)):
+        text = text.replace(f"device-{number}", str(uuid.UUID(int=number, version=4)))
+    rows = [json.loads(line) for line in text.split("\n") if line]
+    for row in rows:
+        row["properties"]["time"] -= 5 * 3600  # New York's clock
+        if id_merge == "original":
+            row["properties"]["distinct_id"] = row["properties"]["distinct_id"].removeprefix("$device:")
+    _write(folder / "events.ndjson", rows)
     return seed
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ from typing import Any
 import pytest
 import requests
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE
+from mixpanel_side import seed_old
 
+import cohortsync as cs
+from cohortsync.rehearsal import local_services
 from cohortsync.sandbox import Sandbox, start
 from cohortsync.sandbox.life import WORDS, Passed, advance
 from cohortsync.sandbox.server import Services
@@ -196,3 +201,26 @@ def test_a_sandbox_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         advance(tmp_path, HOUR)
     assert not list(tmp_path.iterdir())
+
+
+# in older projects
+
+@pytest.mark.parametrize("id_merge", ["original", "simplified"])
+def test_an_older_project_lives_by_its_own_clock_and_its_own_merges(tmp_path: Path, id_merge: str) -> None:
+    workspace, seed = cs.open(tmp_path / "home"), seed_old(tmp_path, id_merge)
+    with local_services(workspace, mixpanel_seed=seed) as local:
+        workspace.connect_mixpanel(ADMIN.username, ADMIN.secret, PROJECT_ID, base_url=local.mixpanel_url,
+                                   id_merge=id_merge)
+        workspace.pull(since=date(2026, 11, 13))
+        said = subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(workspace.home), "sandbox", "advance",
+                               "1d"], capture_output=True, text=True, check=True)
+        workspace.pull()
+        assert "It is 2026-11-22 05:00 UTC there now." in said.stderr
+        assert workspace.projects()["times_are"].tolist() == ["local"]
+    new = workspace.sql("from events where load_id = 2 and event in ('Signed up', 'Logged in')")
+    assert set(new["event"]) == {"Signed up", "Logged in"}
+    assert ((new["processed_ms"] / 1000 - new["time_s"]) // 3600 == 5).all()
+    linked = workspace.sql("select distinct_id, canonical_id from identities").set_index("distinct_id")["canonical_id"]
+    mark = "$device:" if id_merge == "simplified" else ""
+    for who, device in zip(new["distinct_id"], new["device_id"], strict=True):
+        assert linked[f"{mark}{device}"] == linked.get(who, who)

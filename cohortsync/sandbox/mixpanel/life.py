@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import uuid
 from collections import Counter
@@ -28,6 +29,8 @@ MAIL_EVENTS = {"sent": "Mailchimp - Sent To", "open": "Mailchimp - Opened Campai
 DEVICE = "$device:"
 DEVICE_OF_LINE = ("case when json_valid(line) then coalesce(line ->> '$.properties.\"$device_id\"',"
                   " substr(line ->> '$.properties.\"$distinct_id_before_identity\"', 9)) end")  # fmt: skip
+# Older projects merge no other anonymous id. Source: https://docs.mixpanel.com/docs/tracking-methods/id-management
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 PAST_DAYS, PAST_EVENTS = 14, 20_000
 LATE = 0.05  # the share of events that come from phones which were offline for days
 COHORT_SHARE = 0.1  # of a cohort that comes and goes in a day
@@ -160,7 +163,8 @@ def merge_late(project: Project, past: list[Record]) -> None:
     """Devices used for long turn out to be somebody's: what they did becomes that user's, in part visibly."""
     users = [who for who in project.profiles() if not who.startswith(DEVICE)]
     unowned = {device: records for device, records in rows_of_devices(project, past).items()
-               if all(is_of_a_device(record["properties"]) for record in records.values())}  # fmt: skip
+               if (project.simplified or UUID4.fullmatch(device))
+               and all(is_of_a_device(record["properties"]) for record in records.values())}  # fmt: skip
     for device in some(project.rng, list(unowned), project.times(24)) if users else ():
         merge(project, device, project.rng.choice(users), unowned[device])
 
