@@ -7,8 +7,9 @@ Source: https://jfly.uni-koeln.de/color/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape, unescape
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from cohortsync.audience import EXPLAINED
 from cohortsync.forecast import MonthToDate
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
+DASHES = ("dot", "dash", "dashdot", "longdash", "solid")
 SERIES = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
 INK, GRID = "#767676", "rgba(127, 127, 127, 0.25)"
 WORDS = {
@@ -48,6 +50,25 @@ def plain(text: object, limit: int = 48) -> str:
     line = " ".join(str(text).split())
     short = line if len(line) <= limit else line[:limit - 1] + "…"
     return escape(short, quote=False).replace("$", "&#36;")
+
+
+def told(figure: go.Figure) -> str:
+    """What a figure shows, in a sentence for those who cannot see it: its title, then each name with its number."""
+    title = figure.layout.title.text or ""
+    series = [_series(trace, figure.layout.yaxis.ticktext) for trace in figure.data]
+    notes = [note.text for note in figure.layout.annotations if not figure.data]
+    sentence = ". ".join(filter(None, [title, *series, *notes])).replace("<br>", " ")
+    return unescape(re.sub(r"<[^>]+>", "", sentence))
+
+
+def _series(trace: Any, names: Sequence[str] | None) -> str:
+    """One series in words; of a line, where it begins and ends."""
+    labels = trace.text if trace.text is not None else [f"{value:,}" for value in trace.y]
+    places = names if getattr(trace, "orientation", None) == "h" else trace.x
+    pairs = [f"{place}: {label}" for place, label in zip(places or [], labels, strict=False)]
+    if trace.type == "scatter" and trace.mode == "lines":
+        pairs = [pairs[0], pairs[-1]]
+    return f"{trace.name}: {', '.join(pairs)}" if trace.name else ", ".join(pairs)
 
 
 def reasons(summary: Mapping[str, Any]) -> go.Figure:
@@ -148,10 +169,11 @@ def month_to_date(found: MonthToDate | None) -> go.Figure:
     if found is None:
         return _empty("No events are loaded yet, so there is no month to follow.")
     figure = go.Figure()
-    for month, days in found.days.groupby("month"):
+    for place, (month, days) in enumerate(found.days.groupby("month")):
         now = month == found.month
         figure.add_scatter(x=days["day"].tolist(), y=days["users"].tolist(), name=plain(month), mode="lines",
-                           line={"color": BLUE if now else GREY, "width": 4 if now else 1.5},
+                           line={"color": BLUE if now else GREY, "width": 4 if now else 1.5,
+                                 "dash": "solid" if now else DASHES[place % len(DASHES)]},
                            hovertemplate="day %{x}: %{y:,}")
     if found.projection is not None:
         figure.add_scatter(x=[int(found.days["day"].max())], y=[found.projection], name="projection",

@@ -26,7 +26,7 @@ from cohortsync.words import why
 ROOT = Path(__file__).parent.parent
 OTHER_PAGES = ("cohorts", "export", "syncs", "audience", "mtu", "runs")
 Visit = Callable[..., AppTest]
-WORDS_ON_A_PAGE = ("title", "subheader", "caption", "markdown", "info", "warning", "error", "success")
+WORDS_ON_A_PAGE = ("title", "header", "caption", "markdown", "info", "warning", "error", "success")
 
 
 @pytest.fixture
@@ -148,6 +148,7 @@ def test_an_empty_workspace_says_what_to_do_next(page: str, tmp_path: Path, visi
 def test_a_new_user_says_what_the_project_is_and_loads_files(tmp_path: Path, visit: Visit) -> None:
     app = visit("connect", tmp_path)
     assert "Start here" in read(app)
+    field(app.radio, "How to begin").set_value("files").run()
     field(app.selectbox, "Time zone").set_value("America/New_York")
     press(app, "Save the project")
     assert "**Time zone** America/New_York" in read(app)

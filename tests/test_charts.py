@@ -30,6 +30,15 @@ def test_reasons_go_from_the_cohorts_size_through_exportable_to_each_reason() ->
     assert figure.data[0].text[1] == "6 (60.0%)"
 
 
+def test_a_figure_is_told_in_words_to_those_who_cannot_see_it() -> None:
+    assert charts.told(charts.reasons(SUMMARY)).startswith(
+        "power-users: 6 of 10 can be exported. ids of the cohort: in the cohort: 10 (100.0%), can be exported: 6 (60")
+    told = charts.told(charts.mtu(MONTHS))
+    assert "without the exemption: 2026-09: 14, 2026-10 incomplete: 25" in told
+    assert "guardrail: 2026-09: 3" in told
+    assert charts.told(charts.mtu(MONTHS.head(0))) == "No events are loaded yet, so there is no month to count."
+
+
 def test_the_funnel_goes_from_the_cohort_to_those_on_the_segment() -> None:
     counts = {"add_new": 2, "add_existing": 1, "keep": 1, "refuse": 2, "remove": 7}
     assert list(charts.funnel(SUMMARY, counts).data[0].x) == [10, 6, 4, 2, 2]

@@ -30,7 +30,7 @@ def show_standings(workspace: cs.Workspace) -> None:
     """Both sides as a viewer may know them."""
     sides = [("Mixpanel", workspace.mixpanel_connection), ("Mailchimp", workspace.connection)]
     for side, connection in sides:
-        st.subheader(side)
+        st.header(side, anchor=False)
         if connection:
             _show_standing(connection, f"role: {frame.plain(connection['role'] or 'not told')}")
         else:
@@ -99,7 +99,7 @@ def _look_at(connection: dict[str, Any]) -> None:
 
 
 def show_mailchimp(workspace: cs.Workspace) -> None:
-    st.subheader("3 · Mailchimp")
+    st.header("3 · Mailchimp", anchor=False)
     connection = workspace.connection
     tell_refusal("Mailchimp")
     if connection:

@@ -23,7 +23,7 @@ NUMBERS = {"exportable": "people of the cohort who can be sent",
 
 def show(plan: Plan) -> None:
     """Who goes where, the three numbers, the bill of both sides, and the figure."""
-    st.subheader("The plan")
+    st.header("The plan", anchor=False)
     st.markdown(f"**{frame.plain(plan.cohort)}** → **{frame.plain(plan.target)}**")
     frame.metrics({word.replace("_", " ").capitalize(): (plan.counts[word], meaning) for word, meaning in WORDS.items()
                    if word in plan.counts})

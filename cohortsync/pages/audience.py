@@ -25,9 +25,9 @@ frame.metrics({"Contacts": (int(standing["people"].sum()), "everyone in the audi
 if read_at := workspace.audience_read_at(audience):
     st.caption(f"Last read {read_at:%Y-%m-%d %H:%M} UTC, by Mailchimp's clock.")
 shown.figure(cs.charts.standing(standing), "standing_figure")
-st.subheader("Segments kept for cohorts")
+st.header("Segments kept for cohorts", anchor=False)
 shown.table(workspace.segments(audience), {"cohort": "Cohort", "name": "Segment", "people": "People on it"})
-st.subheader("Contacts")
+st.header("Contacts", anchor=False)
 status = st.selectbox("Status", ["", *standing["status"]], format_func=lambda one: one or "All")
 contacts = workspace.members(audience, status=status, limit=shown.SHOWN)
 shown.people(contacts.assign(last_changed=shown.minute(contacts["last_changed"])), HEADINGS,

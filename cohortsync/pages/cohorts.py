@@ -18,7 +18,7 @@ HEADINGS = {"email": "E-mail", "first_name": "First name", "last_name": "Last na
 def show_standing(standing: pd.DataFrame) -> None:
     """New, there or refused, in each audience as it was last read; without a connection there is none."""
     for audience, rows in standing.groupby("audience_id"):
-        st.subheader(f"In the Mailchimp audience {audience}, as last read")
+        st.header(f"In the Mailchimp audience {audience}, as last read", anchor=False)
         shown.figure(cs.charts.standing(rows), f"standing-{audience}")
 
 
@@ -37,7 +37,7 @@ if summary["warning"]:
 shown.figure(cs.charts.reasons(summary), "reasons_figure")
 show_standing(standing)
 
-st.subheader("People")
+st.header("People", anchor=False)
 reasons = {reason: count for reason, count in summary["reasons"].items() if count}
 st.multiselect("Only these reasons", list(EXPLAINED), key="reasons", format_func=EXPLAINED.__getitem__,
                placeholder="All reasons")

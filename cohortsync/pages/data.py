@@ -18,7 +18,7 @@ KINDS = {"events": "Events (raw export)", "profiles": "Profiles (engage pages, N
 
 
 def show(workspace: cs.Workspace) -> None:
-    st.subheader("2 · Mixpanel data")
+    st.header("2 · Mixpanel data", anchor=False)
     if not workspace.project:
         st.caption("Connect or save the project first.")
         return

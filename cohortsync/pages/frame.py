@@ -21,7 +21,7 @@ UNITS = {"day": 1440, "hour": 60, "minute": 1}
 
 def start(title: str, explanation: str) -> cs.Workspace:
     """Head a page: its title, what it is for, the project at the side, and where a sync would go."""
-    st.title(title)
+    st.title(title, anchor=False)
     st.caption(explanation)
     with told():
         workspace = _project_chosen(cs.open())
@@ -128,10 +128,9 @@ def switch(label: str, views: Mapping[str, str], name: str) -> str:
     """One of several views of a page, which a link can choose too."""
     if name not in st.session_state and st.query_params.get(name) in views:
         st.session_state[name] = st.query_params[name]
-    chosen = st.segmented_control(label, list(views), key=name, format_func=views.__getitem__, required=True,
-                                  default=None if name in st.session_state else next(iter(views)))
-    st.query_params[name] = shown = chosen or next(iter(views))
-    return shown
+    st.query_params[name] = chosen = str(st.radio(label, list(views), key=name, format_func=views.__getitem__,
+                                                  horizontal=True))
+    return chosen
 
 
 def cohort_names(workspace: cs.Workspace) -> list[str]:

@@ -44,7 +44,7 @@ def require() -> None:
 
 
 def _ask() -> None:
-    st.title("cohortsync")
+    st.title("cohortsync", anchor=False)
     st.markdown("Mixpanel cohorts to Mailchimp audiences. Log in to go on.")
     st.button("Log in", on_click=st.login, type="primary", icon=":material/login:")
     st.stop()

@@ -11,12 +11,13 @@ import cohortsync as cs
 from cohortsync.errors import BadInput
 from cohortsync.pages import accounts, frame
 
+WAYS = {"account": "Connect to Mixpanel", "files": "Load files"}
 EVENT_TIMES = {"auto": "find out", "utc": "UTC", "local": "clocks of the time zone (projects made before 2023)"}
 NEW_PROJECT = {"project_id": "local", "timezone": "UTC", "id_merge": "simplified", "event_times": "auto"}
 
 
 def show(workspace: cs.Workspace) -> None:
-    st.subheader("1 · Mixpanel project")
+    st.header("1 · Mixpanel project", anchor=False)
     if not (now := workspace.project):
         _start(workspace)
         return
@@ -34,10 +35,9 @@ def _start(workspace: cs.Workspace) -> None:
     st.info("Start here: connect the project, or copy two settings from Mixpanel's Project Settings and load files.",
             icon=":material/arrow_forward:")
     accounts.tell_refusal("Mixpanel")
-    by_account, by_files = st.tabs(["Connect to Mixpanel", "Load files"])
-    with by_account:
+    if frame.switch("How to begin", WAYS, "begin") == "account":
         accounts.mixpanel_form(workspace)
-    with by_files:
+    else:
         _project_form(workspace, NEW_PROJECT)
 
 

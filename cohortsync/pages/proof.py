@@ -24,7 +24,7 @@ OUTCOME = {"email": "E-mail", "canonical_id": "User", "outcome": "Outcome", "rea
 
 def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
     """Counts, what they add up to, the figure, the receipt to keep, and everyone's outcome, masked."""
-    st.subheader("The proof")
+    st.header("The proof", anchor=False)
     st.markdown(f"**{frame.plain(receipt['cohort'])}** → **{frame.plain(receipt['target'])}**")
     _verdict(receipt)
     for column, (word, meaning) in zip(st.columns(len(MEANINGS)), MEANINGS.items(), strict=True):

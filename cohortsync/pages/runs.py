@@ -44,7 +44,7 @@ with frame.told():
 if "size" in receipt:
     proof.show(workspace, receipt)
     if receipt["status"] in ("completed", "incomplete"):
-        st.subheader("Undo this run")
+        st.header("Undo this run", anchor=False)
         st.caption("Who was put on the segment comes off it, and the other way round, where nothing has changed since. "
                    "New contacts stay, and mails that were sent stay sent.")
         decision.show(workspace, decision.Decision(("undo", chosen), receipt["cohort"], ["undo", chosen],

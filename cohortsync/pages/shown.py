@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from cohortsync import emails
+from cohortsync import charts, emails
 
 FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
 SHOWN = 500
@@ -17,13 +17,13 @@ DARK_INK, LIGHT_INK = "#50545f", "#c9ccd8"
 
 
 def figure(drawn: go.Figure, key: str) -> None:
-    """A figure with its own colours, its words in the page's font and ink.
+    """A figure with its own colours, its words in the page's font and ink; who cannot see it is told what it shows.
 
     Streamlit puts an empty template in the place of Plotly's, which holds the axes' margins.
     """
     ink = LIGHT_INK if st.context.theme.type == "dark" else DARK_INK
     drawn.update_layout(template="plotly", font={"color": ink, "family": "Source Sans, sans-serif"})
-    st.plotly_chart(drawn, key=key, theme=None, config={"displayModeBar": False})
+    st.plotly_chart(drawn, key=key, theme=None, config={"displayModeBar": False}, alt=charts.told(drawn))
 
 
 def minute(instants: pd.Series) -> pd.Series:
