@@ -58,6 +58,7 @@ def write(home: Path, target: Path, keys: bool = False, progress: Progress = lam
             _pack(folder, draft, target.suffix == ".gz", keys, generation, progress)
         kept = _checked(draft, None, progress)
         to_disk(draft)
+        ledger.record_backup(home, target, kept.made_at)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
@@ -86,11 +87,18 @@ def restore(archive: Path, home: Path, progress: Progress = lambda *_: None) -> 
 
 
 @contextmanager
-def _snapshot_of_now(home: Path, keys: bool) -> Iterator[tuple[Path, int]]:
-    """The workspace's files as of one instant in a folder of their own, and the generation in force then."""
+def at_rest(home: Path) -> Iterator[None]:
+    """No other backup is made inside, and of one that was killed nothing is left in the workspace."""
     with locking(home / "backup.lock"):
         for left in home.glob(".backup-*"):
             shutil.rmtree(left)
+        yield
+
+
+@contextmanager
+def _snapshot_of_now(home: Path, keys: bool) -> Iterator[tuple[Path, int]]:
+    """The workspace's files as of one instant in a folder of their own, and the generation in force then."""
+    with at_rest(home):
         while True:
             folder, held = home / f".backup-{secrets.token_hex(4)}", hold(home)
             try:

@@ -11,13 +11,14 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from cohortsync import emails, events, ledger, load, strike, warehouse
+from cohortsync import backup, config, emails, events, lease, ledger, load, pull, strike, warehouse, work
 from cohortsync.errors import BadInput
 from cohortsync.sources import Progress, silent
 from cohortsync.strike import IN_THEIR_PLACE, LONG, Marks
@@ -74,20 +75,38 @@ def forget(home: Path, given: str, project_id: str | None = None, progress: Prog
         raise BadInput("Name a person by an address or a distinct_id.")
     have = [row["project_id"] for row in ledger.projects(home)]
     projects = have if have and project_id is None else [warehouse.required_project(home, project_id)["project_id"]]
-    person = find(home, given, projects)
-    erased = Erased(len(person.marks.ids), len(person.addresses))
-    ledger.record_forgotten(home, person.keys)  # first: whatever happens now, there is no export any more
-    for project in projects:
-        progress("Erasing from the warehouse", 0, 1)
-        _erase_from_warehouse(home, project, person, erased, progress)
-    _erase_from_ledger(home, person, erased)
-    _erase_backups(home, erased)
-    for path in _files(home):
-        progress(f"Looking through {path.parent.name}", 0, 1)
-        if passages := strike.strike(path, person.marks):
-            erased.found[path.relative_to(home).parts[0]] += passages
+    ledger.record_forgotten(home, find(home, given, projects).keys)  # whatever happens now, there is no export any more
+    with _at_rest(home, have, progress):
+        person = find(home, given, projects)  # a pull may just have brought more of them
+        ledger.record_forgotten(home, person.keys)
+        erased = Erased(len(person.marks.ids), len(person.addresses))
+        for project in projects:
+            progress("Erasing from the warehouse", 0, 1)
+            _erase_from_warehouse(home, project, person, erased, progress)
+        _erase_from_ledger(home, person, erased)
+        _erase_leftovers(home, erased)
+        for path in _files(home):
+            progress(f"Looking through {path.parent.name}", 0, 1)
+            if passages := strike.strike(path, person.marks):
+                erased.found[path.relative_to(home).parts[0]] += passages
     erased.notes += _left_to_others(home)
     return erased
+
+
+@contextmanager
+def _at_rest(home: Path, projects: list[str], progress: Progress) -> Iterator[None]:
+    """Nobody fetches or keeps anything of the person inside: waits for pulls and for a backup that is being made.
+
+    Raises ApiTransient while a sync is at work.
+    """
+    with ExitStack() as held:
+        for project in projects:
+            if ledger.connection(home, "mixpanel", project):
+                held.enter_context(pull.at_rest(home, project, progress))
+        if connection := ledger.connection(home):
+            held.enter_context(lease.hold(connection, config.Settings()))
+        held.enter_context(backup.at_rest(home))
+        yield
 
 
 # who it is
@@ -213,11 +232,14 @@ def _erase_from_ledger(home: Path, person: Person, erased: Erased) -> None:
         con.execute("pragma wal_checkpoint(truncate)")
 
 
-def _erase_backups(home: Path, erased: Erased) -> None:
-    """Backups that a migration made inside the workspace hold everything as it was."""
+def _erase_leftovers(home: Path, erased: Erased) -> None:
+    """What nothing goes by any more: backups that a migration made inside, and files handed to work that failed."""
     for folder in (home / "backups").glob("*"):
         shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         erased.found["backups"] += 1
+    for failed in work.failed(home):
+        failed.clear()
+        erased.found["work"] += 1
 
 
 def _files(home: Path) -> Iterator[Path]:
@@ -241,6 +263,11 @@ def _left_to_others(home: Path) -> list[str]:
     if len(warehouse.generations_on_disk(home)) > 1:
         notes.append("Something, perhaps a notebook, still reads the data as it was before. Close it: what it holds "
                      "goes with the next load.")
+    kept = ledger.backups(home)
+    notes.append(f"Backups hold the person as they were{': ' if kept else ', if there are any'}"
+                 f"{', '.join(map(str, kept))}. Delete them, and copies of them elsewhere. Whoever restores one must "
+                 "forget the person again.")
     if (home / "sandbox").exists():
-        notes.append("The local Mailchimp plays the other side, and keeps what was sent to it: sandbox/.")
+        notes.append("The local Mailchimp and Mixpanel play the other side, and keep what they were given: sandbox/. "
+                     "Delete that folder, and a rehearsal begins anew.")
     return notes

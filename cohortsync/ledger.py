@@ -82,6 +82,7 @@ create table if not exists sync_runs (
 create table if not exists notices (
     event text not null, channel text not null, subject text not null, text text not null, created_at text not null,
     told_at text, primary key (event, channel)) strict;
+create table if not exists backups (path text primary key, made_at text not null) strict;
 create table if not exists forgotten (person_hash text primary key, forgotten_at text not null) strict;
 """
 
@@ -336,6 +337,17 @@ def rejects(home: Path, account_id: str, audience_id: str) -> dict[str, str]:
     rows = _all(home, "select member_hash, reason from rejects where account_id = ? and audience_id = ? "
                       "and expires_at > ?", (account_id, audience_id, now()))
     return {row["member_hash"]: row["reason"] for row in rows}
+
+
+def record_backup(home: Path, path: Path, made_at: str) -> None:
+    """Note where a backup was written, for whoever must be erased from it."""
+    _put(home, "backups", {"path": str(path.absolute()), "made_at": made_at})
+
+
+def backups(home: Path) -> list[Path]:
+    """The backups that were written and are still where they were."""
+    return [Path(row["path"]) for row in _all(home, "select path from backups order by path")
+            if Path(row["path"]).exists()]
 
 
 def record_forgotten(home: Path, keys: Iterable[str]) -> None:

@@ -26,12 +26,14 @@ from cohortsync.load import LoadReport, Pulled, load
 from cohortsync.mixpanel import Client, CohortSeen, HistoryLimit, Interrupted, TooLate
 from cohortsync.raw import day_files
 from cohortsync.sources import Progress, Source, silent
-from cohortsync.warehouse import required_project
+from cohortsync.warehouse import locking, required_project
 
 COHORT_COLUMNS = ["cohort", "cohort_id", "announced", "members", "with_profile", "without_profile"]
 PULL_COLUMNS = ["pull_id", "status", "days", "events", "events_added", "profiles", "query", "page", "export",
                 "started_at", "finished_at"]
 EVERYTHING = Wanted()
+EVENTS_LOCK, PEOPLE_LOCK = ".events.lock", ".people.lock"
+AT_ONCE = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 
 
 @dataclass
@@ -97,23 +99,31 @@ def pull(home: Path, project_id: str | None = None, wanted: Wanted = EVERYTHING,
 
 
 @contextmanager
+def at_rest(home: Path, project_id: str, progress: Progress = silent) -> Iterator[None]:
+    """Nothing is pulled of the project inside; waits for the pull at work, and removes what a killed one left."""
+    folder = private_folder(agenda.raw_folder(home, project_id))
+    progress("Waiting for a pull", 0, 1)
+    with locking(folder / EVENTS_LOCK), locking(folder / PEOPLE_LOCK):
+        for draft in folder.rglob("*.draft"):
+            draft.unlink()
+        yield
+
+
+@contextmanager
 def _only_one_of_events(folder: Path) -> Iterator[None]:
     """The kernel ends the hold with the process."""
-    with (folder / ".events.lock").open("a+") as file:
-        try:
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.LockException:
+    with locking(folder / EVENTS_LOCK, AT_ONCE) as free:
+        if not free:
             raise ApiTransient("Another pull of this project's events is at work. Wait until it has finished, or "
-                               "pull without events: --no-events") from None
+                               "pull without events: --no-events")
         yield
 
 
 @contextmanager
 def _one_after_another(folder: Path, progress: Progress) -> Iterator[None]:
     """Pulls of people wait for each other; they are short."""
-    with (folder / ".people.lock").open("a+") as file:
-        progress("Waiting for another pull", 0, 1)
-        portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE)
+    progress("Waiting for another pull", 0, 1)
+    with locking(folder / PEOPLE_LOCK):
         yield
 
 

@@ -117,5 +117,14 @@ def find(home: Path, name: str) -> Work | None:
 
 def under_way(home: Path) -> list[Work]:
     """All that is at work now, the latest first."""
-    found = (find(home, path.parent.name) for path in (home / "work").glob("*/work.json"))
-    return sorted((work for work in found if work and work.running), key=lambda work: work.started_at, reverse=True)
+    return sorted((work for work in _all(home) if work.running), key=lambda work: work.started_at, reverse=True)
+
+
+def failed(home: Path) -> list[Work]:
+    """All that ended without an answer, or never began, and was not cleared yet."""
+    return [work for work in _all(home) if not work.running and work.answer() is None]
+
+
+def _all(home: Path) -> list[Work]:
+    folders = sorted(path for path in (home / "work").glob("*") if path.is_dir())
+    return [find(home, folder.name) or Work(folder, "", "") for folder in folders]

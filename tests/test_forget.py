@@ -6,6 +6,10 @@ import gzip
 import json
 import os
 import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +17,14 @@ import duckdb
 import nbformat
 import pandas as pd
 import pytest
-from conftest import SAMPLE
+from conftest import PROJECT_ID, SAMPLE
 from mixpanel_side import change, connect
 from nbformat.v4 import new_code_cell, new_notebook
 from standing import COHORT
 
 import cohortsync as cs
-from cohortsync import config, emails, ledger, mirror, runs, sandbox, strike
-from cohortsync.errors import BadInput, ConfigurationError
+from cohortsync import backup, config, emails, ledger, mirror, runs, sandbox, strike, work
+from cohortsync.errors import ApiTransient, BadInput, ConfigurationError
 from cohortsync.strike import Marks
 
 MARIA = {"$distinct_id": "u-forget-1027", "$properties": {"$email": "Maria.Q@Harbor.example", "$first_name": "Maria"}}
@@ -209,6 +213,76 @@ def test_a_pull_from_mixpanel_brings_nobody_back_into_an_export(tmp_path: Path) 
         plan = workspace.plan(COHORT, _audience(workspace))
         assert plan.people.loc[plan.people["address"] == address, "reason"].tolist() == ["forgotten_here"]
     assert "comes back with the next pull" in erased.notes[0]
+
+
+# nobody else at it
+
+def test_a_pull_at_work_is_waited_for_and_brings_nobody_back(tmp_path: Path) -> None:
+    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+        workspace = connect(running, tmp_path / "home")
+        workspace.pull(events=False)
+        address = workspace.sql("select max(address) from profiles where address like '%@%'").iloc[0, 0]
+        change(tmp_path / "sandbox", "update profiles set properties = json_set(properties, '$.seen', 1)")
+        begun, waiting = threading.Event(), threading.Event()
+
+        def wait(_plan: object) -> None:
+            begun.set()
+            waiting.wait(60)
+
+        def tell(step: str, *_: object) -> None:
+            if step == "Waiting for a pull":
+                waiting.set()
+
+        with ThreadPoolExecutor() as pool:
+            pulling = pool.submit(cs.open(tmp_path / "home").pull, since=date(2026, 11, 20), review=wait)
+            assert begun.wait(60)
+            erased = workspace.forget(address, tell)
+            assert pulling.done()
+        assert pulling.result().profiles > 0
+    assert (erased.found["profiles"], places(tmp_path / "home", [address])) == (1, set())
+
+
+def test_nobody_is_erased_while_a_sync_is_at_work_and_yet_never_exported_again(maria: cs.Workspace) -> None:
+    def forget(_plan: object) -> None:
+        cs.open(maria.home).forget(ADDRESS)
+
+    with pytest.raises(ApiTransient, match="Another sync"):
+        maria.sync(COHORT, _audience(maria), review=forget)
+    assert maria.sync(COHORT, _audience(maria))["refusals"]["forgotten_here"] == 1
+    maria.forget(ADDRESS)
+    assert places(maria.home, [ID, emails.member_hash(ADDRESS)]) == set()
+
+
+def test_what_was_killed_or_failed_leaves_nothing_of_a_person(tmp_path: Path) -> None:
+    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+        workspace = connect(running, tmp_path / "home")
+        left = [workspace.home / path for path in (
+            f"raw/{PROJECT_ID}/events/2026-11-01.gz.draft", "work/load-1/files/events-0/broken.ndjson.gz",
+            "work/load-2/files/profiles-0/never-began.ndjson", ".backup-0a1b2c3d/runs/plan.json")]
+        for path in left:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(json.dumps(MARIA).encode())[:-9])
+        work.start(workspace.home, "load-1", "Loading files", ["load", "--events", left[1]])
+        deadline = time.monotonic() + 60
+        while work.under_way(workspace.home) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        erased = workspace.forget(ADDRESS)
+    assert [path for path in left if path.exists()] == []
+    assert erased.found["work"] == 2
+
+
+def test_what_is_out_of_reach_is_told(maria: cs.Workspace, tmp_path: Path) -> None:
+    kept, gone = tmp_path / "kept.tar", tmp_path / "gone.tar.gz"
+    for archive in (kept, gone):
+        backup.write(maria.home, archive)
+    gone.unlink()
+    notes = " ".join(maria.forget(ADDRESS).notes)
+    assert f"Backups hold the person as they were: {kept}. Delete them" in notes
+    assert "Mixpanel and Mailchimp hold their own" in notes
+    assert f"stay as they are: {tmp_path / 'events.ndjson'}" in notes
+    assert ADDRESS not in notes
+    backup.restore(kept, tmp_path / "restored")
+    assert ADDRESS in cs.open(tmp_path / "restored").sql("select address from profiles")["address"].tolist()
 
 
 # plans and outcomes expire

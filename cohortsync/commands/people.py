@@ -21,8 +21,8 @@ def forget(ctx: typer.Context,
            yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: AsJson = False) -> None:
     """Erase a person everywhere in the workspace, for good; they are never exported again.
 
-    What is kept of them is a salted hash of each of their ids and addresses. Mixpanel, Mailchimp and files of your own
-    stay as they are.
+    What is kept of them is a salted hash of each of their ids and addresses. Mixpanel, Mailchimp, backups and files of
+    your own stay as they are; the answer names them.
     """
     workspace = opened(ctx)
     if not yes and not sys.stdin.isatty():
