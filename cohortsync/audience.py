@@ -36,7 +36,8 @@ def people(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str)
     Raises BadInput for a cohort that was never loaded.
     """
     _known(con, project, cohort)
-    return con.execute(f"select *, md5(address) as member_hash from ({sql('audience')})", _values(project, cohort)).df()
+    return con.execute(f"select *, md5(address) as member_hash from ({_asking('audience')})",
+                       _values(project, cohort)).df()
 
 
 def values(con: duckdb.DuckDBPyConnection, project: dict[str, Any], users: Sequence[str],
@@ -48,7 +49,7 @@ def values(con: duckdb.DuckDBPyConnection, project: dict[str, Any], users: Seque
     if not names:
         return pd.DataFrame()
     pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in names]
-    frame = con.execute(sql("profile_values"), {
+    frame = con.execute(_asking("profile_values"), {
         "project_id": project["project_id"], "original": project["id_merge"] == "original", "users": list(users),
         "pointers": pointers}).df().set_index("canonical_id")
     return pd.DataFrame({name: frame["found"].str[place] for place, name in enumerate(names)}, index=frame.index)
@@ -110,7 +111,12 @@ def at_once(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str
 def _reckon(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> None:
     """The people of a cohort as a table of this connection alone, to be asked several questions."""
     _known(con, project, cohort)
-    con.execute(f"create or replace temp table reckoned as {sql('audience')}", _values(project, cohort))
+    con.execute(f"create or replace temp table reckoned as {_asking('audience')}", _values(project, cohort))
+
+
+def _asking(name: str) -> str:
+    """A statement, and in it the one that says through which profile a user is seen."""
+    return sql(name).replace("($seen_profiles)", f"({sql('seen_profiles')})")
 
 
 def _values(project: dict[str, Any], cohort: str) -> dict[str, Any]:

@@ -29,9 +29,7 @@ def mailchimp(ctx: typer.Context,
               keep_key: Annotated[bool, typer.Option(help="Keep the key for later runs.")] = True,
               assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
     """Connect a Mailchimp account; the key is asked for, or read from MAILCHIMP_API_KEY."""
-    workspace = opened(ctx)
-    if assume_admin:
-        workspace.assume_admin()
+    workspace = opened(ctx, assume_admin)
     key = os.environ.get(config.KEY_VARIABLE) or typer.prompt("Mailchimp API key", hide_input=True, err=True)
     with console.progress() as step:
         step("Asking Mailchimp", 0, 1)

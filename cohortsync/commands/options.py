@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,16 +28,6 @@ Mappings = Annotated[list[Path] | None, typer.Option("--id-mappings", help="The 
                                                      "NDJSON, CSV or Parquet. Replaces what was there.")]
 Cohorts = Annotated[list[str] | None, typer.Option("--cohort", metavar="NAME=FILE",
                                                    help="A cohort's members: engage pages, CSV or a list of ids.")]
-KeepHandEdits = Annotated[bool, typer.Option("--keep-hand-edits", help=(
-    "Leave what people did to the segment in Mailchimp, instead of overwriting it."))]
-Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a segment of that name that others made.")]
-ConsentProperty = Annotated[str, typer.Option("--consent-property", metavar="PROPERTY", help=(
-    "Export only people whose profile has this property as true, 1 or yes."))]
-Map = Annotated[list[str] | None, typer.Option("--map", metavar="PROPERTY=TAG", help=(
-    "Send a property into a merge field, as '$city=CITY'. First and last names go to FNAME and LNAME anyway."))]
-CreateFields = Annotated[bool, typer.Option("--create-fields", help="Make merge fields that the audience lacks.")]
-UpdateFields = Annotated[bool, typer.Option("--update-fields", help=(
-    "Write merge fields of people who are in the audience already, too: one request a changed person."))]
 IdMerge = Literal["simplified", "original"]
 
 
@@ -53,11 +46,17 @@ class ManyFiles(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
-def opened(ctx: typer.Context) -> Workspace:
-    """The workspace that a command is for; one of an older release is brought up to date, which may take a while."""
+def opened(ctx: typer.Context, assume_admin: bool = False) -> Workspace:
+    """The workspace that a command is for; one of an older release is brought up to date, which may take a while.
+
+    ``assume_admin``: whoever types vouches for being an admin or owner of the project.
+    """
     home, project_id = ctx.obj
     with console.progress() as step:
-        return Workspace.at(home, project_id, step)
+        workspace = Workspace.at(home, project_id, step)
+    if assume_admin:
+        workspace.assume_admin()
+    return workspace
 
 
 def services(workspace: Workspace) -> AbstractContextManager[Any]:
@@ -83,8 +82,34 @@ def pairs(cohorts: list[str] | None) -> dict[str, Path]:
     return pairs
 
 
-def terms(keep_hand_edits: bool, adopt: bool, consent_property: str, mapped: list[str] | None, create_fields: bool,
-          update_fields: bool) -> dict[str, Any]:
-    """The options of a sync as ``plan.Terms`` takes them."""
+def _terms(
+        keep_hand_edits: Annotated[bool, typer.Option("--keep-hand-edits", help=(
+            "Leave what people did to the segment in Mailchimp, instead of overwriting it."))] = False,
+        adopt: Annotated[bool, typer.Option("--adopt", help=(
+            "Take over a segment of that name that others made."))] = False,
+        consent_property: Annotated[str, typer.Option("--consent-property", metavar="PROPERTY", help=(
+            "Export only people whose profile has this property as true, 1 or yes."))] = "",
+        mapped: Annotated[list[str] | None, typer.Option("--map", metavar="PROPERTY=TAG", help=(
+            "Send a property into a merge field, as '$city=CITY'. First and last names go to FNAME and LNAME "
+            "anyway."))] = None,
+        create_fields: Annotated[bool, typer.Option("--create-fields", help=(
+            "Make merge fields that the audience lacks."))] = False,
+        update_fields: Annotated[bool, typer.Option("--update-fields", help=(
+            "Write merge fields of people who are in the audience already, too: one request a changed "
+            "person."))] = False) -> dict[str, Any]:
     return {"keep_hand_edits": keep_hand_edits, "adopt": adopt, "consent_property": consent_property,
             "fields": parse_map(mapped or []), "create_fields": create_fields, "update_fields": update_fields}
+
+
+def with_terms(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a sync's terms; its argument ``terms`` is what ``plan.Terms`` takes."""
+    own, terms = signature(command, eval_str=True).parameters, signature(_terms, eval_str=True).parameters
+
+    @wraps(command)
+    def told(**given: Any) -> None:
+        command(terms=_terms(**{name: given.pop(name) for name in terms}), **given)
+
+    told.__signature__ = Signature([  # type: ignore[attr-defined]
+        parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in (own | terms).values()
+        if parameter.name != "terms"])
+    return told

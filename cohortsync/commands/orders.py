@@ -12,21 +12,7 @@ import pandas as pd
 import typer
 
 from cohortsync import console, notify, schedule
-from cohortsync.commands.options import (
-    Adopt,
-    AsJson,
-    AssumeAdmin,
-    CohortName,
-    ConsentProperty,
-    CreateFields,
-    KeepHandEdits,
-    Map,
-    UpdateFields,
-    opened,
-    rehearses,
-    services,
-    terms,
-)
+from cohortsync.commands.options import AsJson, AssumeAdmin, CohortName, opened, rehearses, services, with_terms
 from cohortsync.commands.syncs import show_plan, show_receipt
 from cohortsync.errors import BadInput
 from cohortsync.workspace import Workspace
@@ -60,23 +46,20 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @syncs_app.command(epilog="Example: cohortsync syncs create power-users --audience 1a2b3c4d5e --dynamic")
+@with_terms
 def create(ctx: typer.Context, name: CohortName,
            audience_id: Annotated[str, typer.Option("--audience", help="The audience's id.")],
            dynamic: Annotated[bool, typer.Option("--dynamic/--one-time", help=(
                "Every two hours from now on, or once."))] = True,
-           keep_hand_edits: KeepHandEdits = False, adopt: Adopt = False, consent_property: ConsentProperty = "",
-           mapped: Map = None, create_fields: CreateFields = False, update_fields: UpdateFields = False,
-           yes: Yes = False, assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
+           yes: Yes = False, assume_admin: AssumeAdmin = False, as_json: AsJson = False, *,
+           terms: dict[str, Any]) -> None:
     """Make a sync that stands: it is due at once, and when dynamic every two hours from then on."""
-    workspace = opened(ctx)
-    asked = terms(keep_hand_edits, adopt, consent_property, mapped, create_fields, update_fields)
-    if assume_admin:
-        workspace.assume_admin()
+    workspace = opened(ctx, assume_admin)
     with services(workspace):
         audiences = {row["audience_id"]: row["name"] for row in workspace.check_mailchimp()["audiences"]}
         if not (yes or rehearses(workspace)) and audience_id in audiences:
             _confirm(audiences[audience_id], "let the sync write to it")
-        row = workspace.create_sync(name, audience_id, "dynamic" if dynamic else "one-time", **asked)
+        row = workspace.create_sync(name, audience_id, "dynamic" if dynamic else "one-time", **terms)
     if as_json:
         console.print_json(row)
     else:

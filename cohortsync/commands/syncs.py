@@ -10,21 +10,7 @@ import pandas as pd
 import typer
 
 from cohortsync import console
-from cohortsync.commands.options import (
-    Adopt,
-    AsJson,
-    AssumeAdmin,
-    CohortName,
-    ConsentProperty,
-    CreateFields,
-    KeepHandEdits,
-    Map,
-    UpdateFields,
-    opened,
-    rehearses,
-    services,
-    terms,
-)
+from cohortsync.commands.options import AsJson, AssumeAdmin, CohortName, opened, rehearses, services, with_terms
 from cohortsync.errors import BadInput, CohortsyncError
 from cohortsync.plan import Plan
 from cohortsync.words import why
@@ -43,14 +29,13 @@ Confirm = Annotated[int | None, typer.Option("--confirm", metavar="NUMBER", help
 
 
 @app.command(epilog="Example: cohortsync plan power-users --audience 1a2b3c4d5e")
-def plan(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None, keep_hand_edits: KeepHandEdits = False,
-         adopt: Adopt = False, consent_property: ConsentProperty = "", mapped: Map = None,
-         create_fields: CreateFields = False, update_fields: UpdateFields = False, as_json: AsJson = False) -> None:
+@with_terms
+def plan(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None, as_json: AsJson = False, *,
+         terms: dict[str, Any]) -> None:
     """Show what a sync would do to each person; writes nothing. cohortsync apply does what the plan says."""
     workspace = opened(ctx)
     with services(workspace), console.progress() as step:
-        made = workspace.plan(name, workspace.chosen_audience(audience_id or ""), step, **terms(
-            keep_hand_edits, adopt, consent_property, mapped, create_fields, update_fields))
+        made = workspace.plan(name, workspace.chosen_audience(audience_id or ""), step, **terms)
     if as_json:
         console.print_json(summary(made))
     else:
@@ -65,9 +50,7 @@ def apply(ctx: typer.Context,
           yes: Yes = False, force: Force = False, confirm: Confirm = None, assume_admin: AssumeAdmin = False,
           as_json: AsJson = False) -> None:
     """Do what a plan says, and nothing more; stops if more became due meanwhile."""
-    workspace = opened(ctx)
-    if assume_admin:
-        workspace.assume_admin()
+    workspace = opened(ctx, assume_admin)
     made = workspace.kept_plan(plan_id)
     with services(workspace):
         if yes or rehearses(workspace):
@@ -79,25 +62,21 @@ def apply(ctx: typer.Context,
 
 
 @app.command(epilog="Example: cohortsync sync power-users --audience 1a2b3c4d5e --dry-run")
+@with_terms
 def sync(ctx: typer.Context, name: CohortName, audience_id: AudienceId = None,
          dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
-         yes: Yes = False, force: Force = False, confirm: Confirm = None, keep_hand_edits: KeepHandEdits = False,
-         adopt: Adopt = False, consent_property: ConsentProperty = "", mapped: Map = None,
-         create_fields: CreateFields = False, update_fields: UpdateFields = False,
-         assume_admin: AssumeAdmin = False, as_json: AsJson = False) -> None:
+         yes: Yes = False, force: Force = False, confirm: Confirm = None, assume_admin: AssumeAdmin = False,
+         as_json: AsJson = False, *, terms: dict[str, Any]) -> None:
     """Export a cohort once: plan, apply, prove. The segment then equals the cohort."""
-    workspace = opened(ctx)
-    if assume_admin:
-        workspace.assume_admin()
+    workspace = opened(ctx, assume_admin)
     show = (lambda _plan: None) if as_json else show_plan
-    asked = terms(keep_hand_edits, adopt, consent_property, mapped, create_fields, update_fields)
     with services(workspace), console.progress() as step:
         audience_id = workspace.chosen_audience(audience_id or "")
         if dry_run or yes or rehearses(workspace):
             receipt = workspace.sync(name, audience_id, dry_run=dry_run, force=force, confirm=confirm, progress=step,
-                                     review=show, **asked)
+                                     review=show, **terms)
         else:
-            made = workspace.plan(name, audience_id, step, **asked)
+            made = workspace.plan(name, audience_id, step, **terms)
             receipt = _sync_when_confirmed(workspace, made, force, confirm)
     end(receipt, as_json)
 

@@ -1,5 +1,5 @@
 -- one row per id of the cohort: its user and the one reason why it is exported or not
--- $project_id, $cohort, $original (whether an id's user may be seen through another id's profile)
+-- $cohort, and what seen_profiles.sql takes, which stands for $seen_profiles
 with members as (
     select m.distinct_id, coalesce(i.canonical_id, m.distinct_id) as canonical_id
     from cohort_members m
@@ -11,18 +11,7 @@ placed as (
                                  order by distinct_id = canonical_id desc, distinct_id) as place
     from members
 ),
-user_profiles as (
-    select coalesce(i.canonical_id, p.distinct_id) as canonical_id, p.email_kind, p.address, p.first_name,
-           p.last_name, p.last_seen_at
-    from profiles p
-    left join identities i on i.project_id = p.project_id and i.distinct_id = p.distinct_id
-    where p.project_id = $project_id and p.property_count > 0
-      and ($original or p.distinct_id = coalesce(i.canonical_id, p.distinct_id))
-      and coalesce(i.canonical_id, p.distinct_id) in (select canonical_id from placed)
-    qualify row_number() over (partition by coalesce(i.canonical_id, p.distinct_id)
-                               order by p.distinct_id = coalesce(i.canonical_id, p.distinct_id) desc,
-                                        p.distinct_id) = 1
-),
+users as (select canonical_id from placed),
 judged as (
     select m.*, p.address, p.first_name, p.last_name, p.last_seen_at,
            case when place > 1 then 'merged'
@@ -31,7 +20,7 @@ judged as (
                 when p.email_kind = 'other' then 'email_not_string'
                 when not a.valid then 'email_invalid' end as reason
     from placed m
-    left join user_profiles p on p.canonical_id = m.canonical_id
+    left join ($seen_profiles) p on p.canonical_id = m.canonical_id
     left join addresses a on a.address = p.address
 )
 select distinct_id, canonical_id,

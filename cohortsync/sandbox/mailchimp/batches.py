@@ -106,14 +106,8 @@ def is_member_body(body: Any) -> bool:
     return isinstance(body, dict) and isinstance(body.get("email_address"), str)
 
 
-def subscribe(
-    db: sqlite3.Connection,
-    audience_id: str,
-    body: dict[str, Any],
-    options: Options,
-    outcome: Outcome,
-    refusing: Refusing,
-) -> None:
+def subscribe(db: sqlite3.Connection, audience_id: str, body: dict[str, Any], options: Options, outcome: Outcome,
+              refusing: Refusing) -> None:
     """Create or update one member. Raises Problem for what the caller reads in `errors`.
 
     An archived member counts as new even without `update_existing`: whether Mailchimp leaves such a
