@@ -253,12 +253,12 @@ class Workspace(Reader):
 
     # Mixpanel
 
-    def connect_mixpanel(self, username: str, secret: str, project_id: str, **settings: Any) -> dict[str, Any]:
-        """Check a service account, set its project up here, and remember the connection; answers it.
-
-        Settings: ``region, base_url, timezone, id_merge, keep_secret, assume_admin``; see ``access.connect``.
-        """
-        return self._change(access.connect, self.home, username, secret, project_id, **settings)
+    def connect_mixpanel(self, username: str, secret: str, project_id: str, *, region: str | None = None,
+                         base_url: str | None = None, timezone: str | None = None, id_merge: str | None = None,
+                         keep_secret: bool = True, assume_admin: bool = False) -> dict[str, Any]:
+        """Check a service account, set its project up here, and remember the connection. See ``access.connect``."""
+        return self._change(access.connect, self.home, username, secret, project_id, region=region, base_url=base_url,
+                            timezone=timezone, id_merge=id_merge, keep_secret=keep_secret, assume_admin=assume_admin)
 
     @property
     def mixpanel_connection(self) -> dict[str, Any] | None:
