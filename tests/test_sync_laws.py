@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hypothesis
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from trials import Place, Trial
 
+from cohortsync.errors import BadInput
 from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp.members import act_as_person, archive_member, find_member, insert_member
 from cohortsync.sandbox.mailchimp.problems import Problem
+from cohortsync.sandbox.mailchimp.segments import delete_segment
+from cohortsync.sandbox.mailchimp.tags import add_to_segment, create_static_segment
 
 USERS = 12
 COHORT = f"cohort-{USERS}"
@@ -96,42 +100,92 @@ class Life(RuleBasedStateMachine):
     def the_segment_is_edited_by_hand(self) -> None:
         self.trial.edit_by_hand(self.segment_id)
 
-    @rule(seed=st.integers(0, 1000), rate=st.sampled_from([0.1, 0.4]), refused=st.sampled_from([0, 0.2]))
-    def a_sync_meets_faults(self, seed: int, rate: float, refused: float) -> None:
-        self.place.set(faults="all", fault_rate=rate, fault_seed=seed, refused_share=refused)
-        receipt = self.trial.sync()
-        self.place.set(fault_rate=0)
-        self.segment_id = receipt["segment_id"] if receipt else self.segment_id
+    @rule(seed=st.integers(0, 1000), rate=st.sampled_from([0.1, 0.4]), refused=st.sampled_from([0, 0.2]),
+          keep=st.booleans())
+    def a_sync_meets_faults(self, seed: int, rate: float, refused: float, keep: bool) -> None:
+        with self.faults(rate, seed, refused):
+            self.wrote_to(self.trial.sync(keep_hand_edits=keep))
 
     @rule()
     def a_sync_meets_none(self) -> None:
-        receipt = self.trial.sync_until_done()
-        self.segment_id = receipt["segment_id"]
+        receipt = self.synced()
         self.trial.assert_converged(receipt)
 
     @rule()
     def a_second_sync_changes_nothing(self) -> None:
-        receipt = self.trial.sync_until_done()
-        again = self.trial.sync_until_done()
+        self.synced()
+        again = self.synced()
         assert (again["added"], again["removed"], again["writes"]) == (0, 0, 0)
-        self.segment_id = receipt["segment_id"]
+
+    @rule()
+    def hand_edits_are_kept_where_that_is_asked(self) -> None:
+        self.synced()
+        self.trial.edit_by_hand(self.segment_id)
+        before = self.trial.on_segment(self.segment_id)
+        self.synced(keep_hand_edits=True)
+        assert self.trial.on_segment(self.segment_id) == before
+
+    @rule(people=st.sets(people))
+    def a_segment_that_others_made_is_taken_over_only_where_that_is_asked(self, people: set[int]) -> None:
+        with remembered(self.place.folder / "mailchimp.sqlite") as db:
+            if self.segment_id is not None:
+                delete_segment(db, self.trial.audience_id, str(self.segment_id))
+            theirs = create_static_segment(db, self.trial.audience_id, f"mixpanel_{COHORT}")
+            members = [find_member(db, self.trial.audience_id, trials.at(self.address[n])) for n in people]
+            add_to_segment(db, theirs, [member["id"] for member in members if member])
+        before = self.trial.on_segment(theirs)
+        assert self.trial.sync() is None
+        assert self.trial.on_segment(theirs) == before
+        self.place.hand_over(theirs)
+        receipt = self.synced(adopt=True)
+        assert receipt["segment_id"] == theirs
+        self.trial.assert_converged(receipt)
 
     @precondition(lambda self: self.trial.receipts)
-    @rule(rate=st.sampled_from([0, 0.1]), seed=st.integers(0, 1000))
-    def the_last_run_is_undone(self, rate: float, seed: int) -> None:
-        self.place.set(faults="all", fault_rate=rate, fault_seed=seed)
-        self.trial.undo()
-        self.place.set(fault_rate=0)
+    @rule(back=st.integers(0, 3), rate=st.sampled_from([0, 0.1, 0.4]), seed=st.integers(0, 1000))
+    def a_run_is_undone(self, back: int, rate: float, seed: int) -> None:
+        """Any of the last runs, be it an undo itself; what cannot be undone says so."""
+        run = self.trial.receipts[-1 - back % len(self.trial.receipts)]
+        with self.faults(rate, seed):
+            if run["segment_id"] == self.segment_id:
+                self.trial.undo_until_done(run["run_id"])
+            else:
+                with pytest.raises(BadInput, match="not the cohort's any more"):
+                    self.trial.undo(run["run_id"])
+
+    @precondition(lambda self: self.trial.receipts)
+    @rule(rate=st.sampled_from([0.1, 0.4]), seed=st.integers(0, 1000))
+    def an_undo_is_tried_once(self, rate: float, seed: int) -> None:
+        """So that it may end half done, and something else comes next."""
+        if self.trial.receipts[-1]["segment_id"] == self.segment_id:
+            with self.faults(rate, seed):
+                self.trial.undo(self.trial.receipts[-1]["run_id"])
 
     @precondition(lambda self: self.segment_id is not None)
     @rule()
     def a_run_undone_at_once_leaves_the_segment_as_it_was(self) -> None:
         before = self.trial.on_segment(self.segment_id)
         receipt = self.trial.sync_until_done()
-        if receipt["writes"] and self.trial.undo() and receipt["segment_id"] == self.segment_id:
+        if receipt["segment_id"] == self.segment_id:
+            self.trial.undo_until_done(receipt["run_id"])
             after = self.trial.on_segment(self.segment_id)
             reachable = {key for key, status in self.trial.members().items() if status not in trials.UNREACHABLE}
             assert set(before) & reachable == set(after) & reachable
+        self.wrote_to(receipt)
+
+    @contextmanager
+    def faults(self, rate: float, seed: int, refused: float = 0) -> Iterator[None]:
+        self.place.set(faults="all", fault_rate=rate, fault_seed=seed, refused_share=refused)
+        yield
+        self.place.set(fault_rate=0)
+
+    def synced(self, **terms: bool) -> dict[str, Any]:
+        receipt = self.trial.sync_until_done(**terms)
+        self.wrote_to(receipt)
+        return receipt
+
+    def wrote_to(self, receipt: dict[str, Any] | None) -> None:
+        self.segment_id = receipt["segment_id"] if receipt else self.segment_id
 
     @invariant()
     def nobodys_consent_was_touched(self) -> None:

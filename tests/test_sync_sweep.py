@@ -1,4 +1,4 @@
-"""Many syncs under faults, and syncs killed anywhere: nobody lost, nobody twice, no status changed.
+"""Many syncs and undos under faults, and killed anywhere: nobody lost, nobody twice, no status changed.
 
 `make sweep` runs all of them; a seed that fails is named, and alone it fails again:
 `make sweep ARGS="tests/test_sync_sweep.py -k seed17"`.
@@ -16,6 +16,7 @@ from trials import Place, Trial
 
 pytestmark = pytest.mark.timeout(900)
 SYNCS, AT_ONCE = 1000, 10  # seeded syncs, and how many of them are one test
+UNDONE = 0.3  # the share of them that is taken back before the next
 SAMPLE = (0, 41, 77)  # of those hundred tests, the ones that always run
 
 
@@ -43,7 +44,9 @@ def test_syncs_under_faults_converge(place: Place, number: int) -> None:
         for _ in range(2):  # the first export, and one after people edited the segment by hand
             place.set(faults="all", fault_rate=trial.chance.choice([0.05, 0.15, 0.3]), fault_seed=seed,
                       refused_share=trial.chance.choice([0, 0, 0.1]))
-            trial.sync_until_done()
+            receipt = trial.sync_until_done()
+            if trial.chance.random() < UNDONE:
+                trial.undo_until_done(receipt["run_id"])
             place.set(fault_rate=0)
             receipt = trial.sync_until_done()
             trial.assert_converged(receipt)
@@ -53,7 +56,7 @@ def test_syncs_under_faults_converge(place: Place, number: int) -> None:
 
 # killed anywhere
 
-KILLS = 200
+KILLS, UNDO_KILLS = 200, 50
 PAST = 21  # the seed of the audience to which every killed sync goes
 
 
@@ -83,4 +86,34 @@ def test_a_sync_killed_anywhere_is_finished_by_the_next(place: Place, undisturbe
     trial.assert_converged(receipt)
     assert trial.members() == undisturbed.members
     assert trial.on_segment(receipt["segment_id"]) == undisturbed.on_segment
+    place.check_contract()
+
+
+@pytest.fixture(scope="module")
+def leaving(place: Place) -> Trial:
+    """A trial whose next sync puts people back on the segment and takes others off it."""
+    trial = Trial(place, PAST, size=1100, strangers=300)
+    trial.edit_by_hand(trial.sync_until_done()["segment_id"])
+    return trial
+
+
+@pytest.fixture(scope="module")
+def taken_back(leaving: Trial) -> Undisturbed:
+    """How an undo of that sync ends when nothing happens to it."""
+    run = leaving.sync_until_done()
+    assert run["added"] > 100 and run["removed"] > 100
+    seconds = leaving.killed_at(None, undoing=run["run_id"])
+    return Undisturbed(seconds, leaving.members(), leaving.on_segment(run["segment_id"]))
+
+
+@pytest.mark.parametrize("number", some(range(UNDO_KILLS), (7, 30)))
+def test_an_undo_killed_anywhere_is_finished_by_the_next(place: Place, leaving: Trial, taken_back: Undisturbed,
+                                                         number: int) -> None:
+    run, chance = leaving.sync_until_done(), random.Random(number)
+    for _ in range(1 + number % 2):
+        leaving.killed_at(chance.uniform(0, 1.05) * taken_back.seconds, undoing=run["run_id"])
+    receipt = leaving.undo_until_done(run["run_id"])
+    assert receipt["accounted"] == receipt["size"]
+    assert leaving.members() == taken_back.members
+    assert leaving.on_segment(run["segment_id"]) == taken_back.on_segment
     place.check_contract()

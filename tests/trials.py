@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -23,8 +23,8 @@ import requests
 from conftest import OWNER_KEY
 
 import cohortsync as cs
-from cohortsync import emails, sandbox
-from cohortsync.errors import ApiTransient, BadInput, UnsafePlan
+from cohortsync import emails, ledger, sandbox
+from cohortsync.errors import ApiTransient, UnsafePlan
 from cohortsync.mailchimp import Unanswered
 from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp import consent
@@ -34,6 +34,7 @@ from cohortsync.sandbox.mailchimp.state import now
 
 SIZES = (1, 2, 7, 40, 160, 499, 501, 1100)
 STATUSES = ("subscribed",) * 6 + ("unsubscribed", "cleaned", "archived", "pending", "transactional")
+MOVING = ("add_new", "add_existing", "remove")
 UNREACHABLE = ("unsubscribed", "cleaned", "archived")
 FAST = {"ATTEMPTS": "8", "BACKOFF_SECONDS": "0.005", "BACKOFF_MAX_SECONDS": "0.03", "TIMEOUT_SECONDS": "0.8",
         "SETTLE_SECONDS": "1.2"}
@@ -80,6 +81,11 @@ class Place:
     def breaches(self) -> list[str]:
         return consent.breaches(self.folder / "mailchimp.sqlite")
 
+    def hand_over(self, segment_id: int) -> None:
+        """The makers of a segment leave it to cohortsync, so that what it does there is no breach."""
+        with remembered(self.folder / "mailchimp.sqlite") as db:
+            db.execute("insert or replace into segment_makers values (?, 'cohortsync')", (segment_id,))
+
     def check_contract(self) -> None:
         """Hold what passed since the last time to Mailchimp's contract, where that is at hand."""
         kept = self.folder / "exchanges.ndjson"
@@ -106,13 +112,17 @@ def opened(folder: Path, sizes: Sequence[int] = SIZES) -> Iterator[Place]:
         yield place
 
 
-def sync_there(environment: dict[str, str], home: Path, cohort: str, audience_id: str, pipe: Connection) -> None:
-    """A sync in a process that was told its environment: begins when it is told to."""
+def work_there(environment: dict[str, str], home: Path, cohort: str, audience_id: str, undoing: str,
+               pipe: Connection) -> None:
+    """A sync, or the undo of a run, in a process that was told its environment: begins when it is told to."""
     os.environ.update(environment)
     workspace = cs.open(home)
     pipe.send("ready")
     pipe.recv()
-    workspace.sync(cohort, audience_id, force=True)
+    if undoing:
+        workspace.apply(workspace.undo(undoing), force=True)
+    else:
+        workspace.sync(cohort, audience_id, force=True)
 
 
 @dataclass
@@ -122,6 +132,7 @@ class Trial:
     place: Place
     seed: int
     size: int = 0
+    strangers: int = 0
     receipts: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
@@ -133,8 +144,8 @@ class Trial:
 
     def make_audience(self) -> str:
         """An audience that knows some of the cohort, in every status, and some who are not of it."""
-        known = self.chance.choice([0, 0.3, 0.9, 1])
-        people = [n for n in range(self.size) if self.chance.random() < known] + [*range(5000, 5000 + self.size % 50)]
+        known, strangers = self.chance.choice([0, 0.3, 0.9, 1]), self.strangers or self.size % 50
+        people = [n for n in range(self.size) if self.chance.random() < known] + [*range(5000, 5000 + strangers)]
         with remembered(self.place.folder / "mailchimp.sqlite") as db:
             audience_id = create_audience(db, f"Trial {self.seed}", {})
             for n in people:
@@ -142,10 +153,18 @@ class Trial:
                 insert_member(db, audience_id, at(n), status, {}, {}, self.chance.choice(["person", "api"]))
         return audience_id
 
-    def sync(self) -> dict[str, Any] | None:
+    def sync(self, **terms: Any) -> dict[str, Any] | None:
         """One try: its receipt, or None when it gave up for now."""
+        return self.tried(lambda: self.place.workspace.sync(self.cohort, self.audience_id, force=True, **terms))
+
+    def undo(self, run_id: str) -> dict[str, Any] | None:
+        """One try to take a run back: its receipt, or None when it gave up for now."""
+        workspace = self.place.workspace
+        return self.tried(lambda: workspace.apply(workspace.undo(run_id), force=True))
+
+    def tried(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         try:
-            receipt = self.place.workspace.sync(self.cohort, self.audience_id, force=True)
+            receipt = work()
         except (ApiTransient, Unanswered, UnsafePlan) as error:
             self.refusals.append(str(error))
             return None
@@ -153,22 +172,11 @@ class Trial:
         self.check(receipt)
         return receipt
 
-    def undo(self) -> dict[str, Any] | None:
-        """Take the last run back: the receipt, or None when that run cannot be undone or gave up for now."""
-        try:
-            plan = self.place.workspace.undo(self.receipts[-1]["run_id"])
-            receipt = self.place.workspace.apply(plan, force=True)
-        except (ApiTransient, BadInput, Unanswered, UnsafePlan) as error:
-            self.refusals.append(str(error))
-            return None
-        self.check(receipt)
-        return receipt
-
-    def killed_at(self, seconds: float | None) -> float:
-        """Sync in a process of its own, killed so many seconds after its start; how long it lived."""
+    def killed_at(self, seconds: float | None, undoing: str = "") -> float:
+        """Sync, or undo a run, in a process of its own, killed so many seconds after its start; how long it lived."""
         talk, other = PROCESSES.Pipe()
-        told = dict(os.environ), self.place.workspace.home, self.cohort, self.audience_id, other
-        process = PROCESSES.Process(target=sync_there, args=told, daemon=True)
+        told = dict(os.environ), self.place.workspace.home, self.cohort, self.audience_id, undoing, other
+        process = PROCESSES.Process(target=work_there, args=told, daemon=True)
         process.start()
         assert talk.poll(PATIENCE)
         begun = time.monotonic()
@@ -178,19 +186,30 @@ class Trial:
         process.join(PATIENCE)
         return time.monotonic() - begun
 
-    def sync_until_done(self) -> dict[str, Any]:
+    def sync_until_done(self, **terms: Any) -> dict[str, Any]:
+        return self.until_done(lambda: self.sync(**terms))
+
+    def undo_until_done(self, run_id: str) -> dict[str, Any]:
+        """Take a run back; what an undo promises is looked at in the audience itself."""
+        before, later = self.on_segment(self.segment_of(run_id)), self.moved_after(run_id)
+        receipt = self.until_done(lambda: self.undo(run_id))
+        self.assert_undone(run_id, before, later)
+        assert receipt["undoes"] == run_id and receipt["accounted"] == receipt["size"], f"seed {self.seed}"
+        return receipt
+
+    def until_done(self, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         """Try again until everyone is accounted for; the last tries meet no fault."""
         for number in range(TRIES):
             if number == TRIES - 3:
                 self.place.set(fault_rate=0)
-            receipt = self.sync()
+            receipt = work()
             if receipt and receipt["status"] == "completed":
                 return receipt
         raise AssertionError(f"seed {self.seed}: no end in {TRIES} tries; {self.receipts[-1:]} {self.refusals[-3:]}")
 
     def check(self, receipt: dict[str, Any]) -> None:
         """Whom a receipt calls added or kept is on the segment, whom it calls removed is not, whoever looks."""
-        people = pd.read_parquet(self.place.workspace.home / "runs" / receipt["run_id"] / "outcome.parquet")
+        people = self.kept(receipt["run_id"], "outcome")
         there = set(self.on_segment(receipt["segment_id"]))
         claimed = set(people.loc[people["outcome"].isin(["added", "kept"]), "member_hash"])
         gone = set(people.loc[people["outcome"] == "removed", "member_hash"])
@@ -198,6 +217,38 @@ class Trial:
         assert not gone & there, f"seed {self.seed}: {len(gone & there)} were to be gone and are there"
         assert people["member_hash"].is_unique, f"seed {self.seed}: somebody twice"
         assert self.place.breaches() == []
+
+    def kept(self, run_id: str, what: str) -> pd.DataFrame:
+        """The people of a run's plan, or what became of them."""
+        return pd.read_parquet(self.place.workspace.home / "runs" / run_id / f"{what}.parquet")
+
+    def segment_of(self, run_id: str) -> int | None:
+        return next(receipt["segment_id"] for receipt in self.receipts if receipt["run_id"] == run_id)
+
+    def moved_after(self, run_id: str) -> set[str]:
+        """Hashes of those whom a later run of this trial put on the segment or took off it, or may have."""
+        runs = [row["run_id"] for row in ledger.runs(self.place.workspace.home)
+                if row["audience_id"] == self.audience_id and row["status"] not in ("planned", "needs approval")]
+        plans = [self.kept(later, "plan") for later in runs[:runs.index(run_id)]]
+        return {key for plan in plans for key in [
+            *plan.loc[plan["word"].isin(MOVING), "member_hash"], *plan["old_hash"].dropna()]}
+
+    def assert_undone(self, run_id: str, before: Mapping[str, str], later: set[str]) -> None:
+        """Whom the run put on is off again, whom it took off is on again where they can be mailed; nobody else moved.
+
+        ``before``: who was on the segment before it was undone; ``later``: whom later runs moved.
+        """
+        done, members, there = self.kept(run_id, "outcome"), self.members(), self.on_segment(self.segment_of(run_id))
+        added = set(done.loc[done["outcome"] == "added", "member_hash"]) - later
+        removed = {*done.loc[done["outcome"] == "removed", "member_hash"],
+                   *done.loc[done["outcome"] != "unproven", "old_hash"].dropna()} - later
+        stayed = {key for key in added & set(there) if members[key] != "archived"}
+        lost = {key for key in removed - set(there) if members.get(key, "archived") not in UNREACHABLE}
+        by_rule = set(done.loc[(done["word"] == "remove") & (done["outcome"] == "refused"), "member_hash"])
+        others = (set(before) ^ set(there)) - added - removed - by_rule
+        assert not stayed, f"seed {self.seed}: {len(stayed)} are on the segment still"
+        assert not lost, f"seed {self.seed}: {len(lost)} were not put back"
+        assert not others, f"seed {self.seed}: {len(others)} moved whom the run had not"
 
     def members(self) -> dict[str, str]:
         """Hash → status of everyone in the audience."""
