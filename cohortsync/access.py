@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cohortsync import config, ledger, mixpanel, projects
+from cohortsync.client import Client, fetch_cohorts, fetch_own_role, fetch_project, open_client, probe_region
 from cohortsync.config import Settings
 from cohortsync.errors import ApiFinal, BadInput, ConfigurationError
-from cohortsync.mixpanel import EXPORTING_ROLES, Account, Client
+from cohortsync.mixpanel import EXPORTING_ROLES, Account
 
 CONNECTED, PAUSED, ATTENTION = "Connected", "Paused", "Needs attention"
 REGION_OF = {"mixpanel.com": "us", "eu.mixpanel.com": "eu", "in.mixpanel.com": "in"}
@@ -72,15 +73,15 @@ def look_up(account: Account, project_id: str, region: str | None = None, local:
     project_id = mixpanel.project_number(project_id)
     if not (account.username and account.secret):
         raise BadInput(f"A service account is needed, its username and its secret. Make one in {WHERE_ROLES_ARE}.")
-    region = region or ("us" if local else mixpanel.probe_region(account, project_id, _impatient()))
-    return _look_up(mixpanel.open_client(account, project_id, region, local, _impatient()), account.username, region)
+    region = region or ("us" if local else probe_region(account, project_id, config.impatient()))
+    return _look_up(open_client(account, project_id, region, local, config.impatient()), account.username, region)
 
 
 def _look_up(client: Client, username: str, region: str) -> Found:
-    seen = mixpanel.fetch_project(client)
-    role = seen.role if seen and seen.role else mixpanel.fetch_own_role(client, username)
+    seen = fetch_project(client)
+    role = seen.role if seen and seen.role else fetch_own_role(client, username)
     if not role:
-        mixpanel.fetch_cohorts(client)  # raises ApiFinal where the project is none of the account's
+        fetch_cohorts(client)  # raises ApiFinal where the project is none of the account's
     if seen and seen.region and seen.region != region and not config.is_rehearsal(client.hosts.query):
         raise BadInput(f"Project {client.project_id} is kept in the region {seen.region}, not {region}. "
                        f"Connect it with --region {seen.region}.")
@@ -172,7 +173,7 @@ def client(home: Path, project_id: str, settings: Settings | None = None) -> Cli
         raise ConfigurationError(f"The secret of {username} is not kept here. Set {config.SECRET_VARIABLE}, or connect "
                                  "again: cohortsync connect mixpanel")
     local = f"http://{host}" if connection["rehearsal"] else None
-    return mixpanel.open_client(Account(username, secret), project_id, REGION_OF.get(host, "us"), local, settings)
+    return open_client(Account(username, secret), project_id, REGION_OF.get(host, "us"), local, settings)
 
 
 def check(home: Path, project_id: str) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def check(home: Path, project_id: str) -> dict[str, Any]:
     """
     connection = required_connection(home, project_id)
     try:
-        found = _look_up(client(home, project_id, _impatient()), connection["account_id"],
+        found = _look_up(client(home, project_id, config.impatient()), connection["account_id"],
                          REGION_OF.get(connection["host"], "us"))
     except ApiFinal as error:
         ledger.record_connection_status(home, ATTENTION, str(error), "mixpanel", project_id)
@@ -236,8 +237,3 @@ def assumed_at(home: Path, project_id: str) -> str | None:
     """When someone vouched, ISO; None when nobody did."""
     found = {row["project_id"]: row["admin_assumed_at"] for row in ledger.projects(home)}
     return found.get(project_id)
-
-
-def _impatient() -> Settings:
-    """For questions that a person waits for: one more try, not minutes of them."""
-    return Settings().model_copy(update={"attempts": 2, "mixpanel_timeout_seconds": 130})

@@ -26,7 +26,7 @@ def connect(home: Path, key: str, new_contacts: str, local: str | None = None, k
     """
     if new_contacts not in NEW_CONTACTS:
         raise BadInput(f"New contacts cannot be {new_contacts!r}; choose one of {', '.join(NEW_CONTACTS)}.")
-    client = mailchimp.open_client(key.strip(), local, _impatient())
+    client = mailchimp.open_client(key.strip(), local, config.impatient())
     account = mailchimp.fetch_account(client)
     if account["role"] not in mailchimp.WRITING_ROLES:
         raise ConfigurationError(f"The key belongs to a {account['role'] or 'user without a role'} of "
@@ -51,23 +51,18 @@ def required_connection(home: Path) -> dict[str, Any]:
                              "--new-contacts subscribed|pending|transactional")
 
 
-def _impatient() -> Settings:
-    """For questions that a person waits for: one more try, not minutes of them."""
-    return Settings().model_copy(update={"attempts": 2})
-
-
 def check_connection(home: Path) -> dict[str, Any]:
     """Ask the connected account whether it still answers; the connection with its ``audiences``.
 
     A no (revoked key, lost role) is recorded as Needs attention and raised.
     """
-    with connected(home, _impatient()) as (connection, client):
+    with connected(home, config.impatient()) as (connection, client):
         return {**connection, "audiences": mailchimp.fetch_audiences(client)}
 
 
 def merge_fields(home: Path, audience_id: str) -> dict[str, str]:
     """The audience's merge fields: tag → type."""
-    with connected(home, _impatient()) as (_, client):
+    with connected(home, config.impatient()) as (_, client):
         return {row["tag"]: row["type"] for row in mailchimp.fetch_merge_fields(client, audience_id)}
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cohortsync import ledger, mixpanel
+from cohortsync.client import Client, fetch_cohorts, fetch_count
 from cohortsync.errors import BadInput
-from cohortsync.mixpanel import Client, CohortSeen
+from cohortsync.mixpanel import CohortSeen
 
 MONTHS_AT_FIRST = 12
 PAGE = 1000
@@ -95,7 +96,7 @@ def _pages(people: int) -> int:
 def fetch_plan(home: Path, project: Mapping[str, Any], client: Client, wanted: Wanted) -> PullPlan:
     """Ask for the list of cohorts and, where all profiles are wanted, how many there are; plan with both."""
     project_id = project["project_id"]
-    cohorts, left_out = chosen_cohorts(mixpanel.fetch_cohorts(client), wanted.cohorts,
+    cohorts, left_out = chosen_cohorts(fetch_cohorts(client), wanted.cohorts,
                                        ledger.mixpanel_cohorts(home, project_id))
     everyone = wanted.profiles and wanted.cohorts is None
     today = _today(client, project)
@@ -105,7 +106,7 @@ def fetch_plan(home: Path, project: Mapping[str, Any], client: Client, wanted: W
         left_out.append(f"events of days after {today}, which is today in the project")
     late = client.settings.pull_late_days if wanted.late_days is None else wanted.late_days
     days = wanted_days(pulled, period, late) if period else []
-    people = mixpanel.fetch_count(client) if everyone else None
+    people = fetch_count(client) if everyone else None
     return PullPlan(project_id, cohorts, left_out, wanted.profiles, people, period,
                     spans(days, client.settings.pull_span_days), today,
                     {kind: client.budget.left(kind) for kind in ("query", "export")})

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     dynamic_syncs: int = Field(60, description="how many dynamic syncs a project may have")
 
 
+def impatient() -> Settings:
+    """For questions that a person waits for: one more try, not minutes of them."""
+    return Settings().model_copy(update={"attempts": 2, "mixpanel_timeout_seconds": 130})
+
+
 def is_local(url: str) -> bool:
     """Whether this is plain HTTP to this very machine, and nothing more than a host and a port."""
     try:

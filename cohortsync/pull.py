@@ -19,11 +19,13 @@ import portalocker
 
 from cohortsync import access, agenda, ledger, mixpanel
 from cohortsync.agenda import PullPlan, Span, Wanted, halves
+from cohortsync.client import Client, fetch_count
 from cohortsync.cohorts import known_as
 from cohortsync.config import Settings, private_folder
 from cohortsync.errors import ApiTransient
 from cohortsync.load import LoadReport, Pulled, load
-from cohortsync.mixpanel import Client, CohortSeen, HistoryLimit, Interrupted, TooLate
+from cohortsync.mixpanel import CohortSeen, HistoryLimit, Interrupted, TooLate
+from cohortsync.people import fetch_profiles
 from cohortsync.raw import day_files
 from cohortsync.sources import Progress, Source, silent
 from cohortsync.warehouse import locking, required_project
@@ -241,13 +243,13 @@ class _Pull:
     def _fetch_with_profile(self, cohort: str, cohort_id: str) -> int:
         """How many members have a profile; where not everyone's is asked for, those profiles too."""
         if self.plan.people is not None or not self.plan.profiles:
-            return mixpanel.fetch_count(self.client, cohort_id)
+            return fetch_count(self.client, cohort_id)
         known = self._fetch_people(f"Profiles of {cohort}", self._new_profiles(cohort_id), cohort_id, everyone=False)
         self.report.profiles += known
         return known
 
     def _fetch_people(self, label: str, path: Path, cohort_id: str = "", **wanted: Any) -> int:
-        return mixpanel.fetch_profiles(self.client, path, cohort_id, **wanted,
+        return fetch_profiles(self.client, path, cohort_id, **wanted,
                                        watch=lambda came, announced: self.progress(label, came, announced))
 
     def _new_profiles(self, whose: str) -> Path:

@@ -155,7 +155,7 @@ def test_a_project_of_files_is_vouched_for_once_before_a_real_account(workspace:
 
 
 def test_a_project_the_account_does_not_see_is_not_connected(mixpanel: Any, tmp_path: Path) -> None:
-    with pytest.raises(ApiFinal, match="may not do this in this project"):
+    with pytest.raises(ApiFinal, match="project 999. Check the project.s id"):
         cs.open(tmp_path / "home").connect_mixpanel(ADMIN.username, SECRET, "999", base_url=mixpanel.mixpanel_url,
                                                     timezone="UTC", id_merge="simplified")
     assert cs.open(tmp_path / "home").project is None

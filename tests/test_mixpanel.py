@@ -19,19 +19,24 @@ import requests
 from conftest import ADMIN, PROJECT_ID, SAMPLE, interruptible
 from contract import needs_contracts, request_errors
 
+from cohortsync import client as asking
 from cohortsync import mixpanel as api
 from cohortsync import sandbox
+from cohortsync.budget import OverBudget
 from cohortsync.config import Settings
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError
+from cohortsync.people import fetch_profiles
 
 FAULTS = "429,429_retry_after,500,502,cut,expired_session"
 WAITING = f"""
 import sys
 from pathlib import Path
 from cohortsync import mixpanel
-client = mixpanel.open_client(mixpanel.Account({ADMIN.username!r}, {ADMIN.secret!r}), {PROJECT_ID!r}, "us", sys.argv[1])
+from cohortsync.client import open_client
+from cohortsync.people import fetch_profiles
+client = open_client(mixpanel.Account({ADMIN.username!r}, {ADMIN.secret!r}), {PROJECT_ID!r}, "us", sys.argv[1])
 client.notice = lambda text: print(text, flush=True)
-mixpanel.fetch_profiles(client, Path(sys.argv[2]))
+fetch_profiles(client, Path(sys.argv[2]))
 """
 
 
@@ -46,8 +51,8 @@ def settle(running: Any, **values: Any) -> None:
     requests.post(f"{running.mixpanel_url}/sandbox/settings", json=values, timeout=20).raise_for_status()
 
 
-def client_of(running: Any, account: api.Account = ADMIN, **settings: Any) -> api.Client:
-    return api.open_client(account, PROJECT_ID, "us", running.mixpanel_url, Settings(**settings))
+def client_of(running: Any, account: api.Account = ADMIN, **settings: Any) -> asking.Client:
+    return asking.open_client(account, PROJECT_ID, "us", running.mixpanel_url, Settings(**settings))
 
 
 def people(path: Path) -> list[dict[str, Any]]:
@@ -98,62 +103,62 @@ def test_an_owner_of_the_organisation_is_one_of_its_projects() -> None:
 
 
 def test_the_project_is_looked_up(mixpanel: Any) -> None:
-    assert api.fetch_project(client_of(mixpanel)) == api.ProjectSeen("Tally", "admin", "us", "America/New_York")
+    assert asking.fetch_project(client_of(mixpanel)) == api.ProjectSeen("Tally", "admin", "us", "America/New_York")
 
 
 def test_where_me_may_not_be_asked_the_list_of_accounts_tells_the_role(mixpanel: Any) -> None:
     unseen = api.Account("unseen.0a1b2c.mp-service-account", ADMIN.secret)
-    assert api.fetch_project(client_of(mixpanel, unseen)) is None
-    assert api.fetch_own_role(client_of(mixpanel, unseen), unseen.username) == "admin"
+    assert asking.fetch_project(client_of(mixpanel, unseen)) is None
+    assert asking.fetch_own_role(client_of(mixpanel, unseen), unseen.username) == "admin"
 
 
 def test_a_wrong_secret_is_one_clear_refusal_without_the_secret(mixpanel: Any) -> None:
     wrong = api.Account(ADMIN.username, "not-the-secret")
     with pytest.raises(ApiFinal, match="401.*Check the service account") as raised:
-        api.fetch_project(client_of(mixpanel, wrong))
+        asking.fetch_project(client_of(mixpanel, wrong))
     assert wrong.secret not in str(raised.value)
 
 
 # cohorts and profiles
 
 def test_cohorts_are_listed_with_the_size_announced(mixpanel: Any) -> None:
-    found = {seen.name: seen for seen in api.fetch_cohorts(client_of(mixpanel))}
+    found = {seen.name: seen for seen in asking.fetch_cohorts(client_of(mixpanel))}
     assert found["power-users"] == api.CohortSeen("4411001", "power-users", 600, True, True)
     assert len(found) == 3
 
 
 def test_members_come_with_and_without_those_who_have_no_profile(mixpanel: Any, tmp_path: Path) -> None:
     client = client_of(mixpanel)
-    assert api.fetch_profiles(client, tmp_path / "members.ndjson", "4411003", properties=[]) == 906
+    assert fetch_profiles(client, tmp_path / "members.ndjson", "4411003", properties=[]) == 906
     assert len({row["$distinct_id"] for row in people(tmp_path / "members.ndjson")}) == 906
-    assert api.fetch_count(client, "4411003") == 808
+    assert asking.fetch_count(client, "4411003") == 808
 
 
 def test_every_page_of_profiles_comes_once_for_one_query_of_the_hour(own: Any, tmp_path: Path) -> None:
     settle(own, page_size=100)
     client = client_of(own)
-    total = api.fetch_profiles(client, tmp_path / "profiles.ndjson")
+    total = fetch_profiles(client, tmp_path / "profiles.ndjson")
     assert total == len({row["$distinct_id"] for row in people(tmp_path / "profiles.ndjson")}) == 1672
     assert client.made == {"query": 1, "page": 16, "export": 0, "app": 0}
     assert client.budget.left("query") == 59
 
 
 def test_profiles_come_whole_through_faults(own: Any, tmp_path: Path) -> None:
-    api.fetch_profiles(client_of(own), tmp_path / "plain.ndjson")
+    fetch_profiles(client_of(own), tmp_path / "plain.ndjson")
     settle(own, page_size=200, faults=FAULTS, fault_rate=0.3, fault_seed=5, query_per_hour=1000)
-    api.fetch_profiles(client_of(own, attempts=12, mixpanel_queries_per_hour=1000), tmp_path / "faulty.ndjson")
+    fetch_profiles(client_of(own, attempts=12, mixpanel_queries_per_hour=1000), tmp_path / "faulty.ndjson")
     assert people(tmp_path / "faulty.ndjson") == people(tmp_path / "plain.ndjson")
 
 
 def test_a_query_that_is_always_forgotten_ends_in_one_clear_error(own: Any, tmp_path: Path) -> None:
     settle(own, page_size=200, faults="expired_session", fault_rate=1)
     with pytest.raises(ApiTransient, match="kept changing"):
-        api.fetch_profiles(client_of(own), tmp_path / "profiles.ndjson")
+        fetch_profiles(client_of(own), tmp_path / "profiles.ndjson")
 
 
 # events
 
-def lines(client: api.Client, first: date, last: date) -> list[bytes]:
+def lines(client: asking.Client, first: date, last: date) -> list[bytes]:
     with client.stream(api.build_export(PROJECT_ID, first, last)) as parts:
         return b"".join(parts).split(b"\n")[:-1]
 
@@ -176,10 +181,10 @@ def test_an_export_that_breaks_off_is_never_taken_for_whole(own: Any) -> None:
 
 def test_an_export_zipped_in_several_parts_is_read_to_its_end() -> None:
     whole = gzip.compress(b"one\n") + gzip.compress(b"two\n")
-    assert b"".join(api._inflated([whole])) == b"one\ntwo\n"
-    assert b"".join(api._inflated(whole[at:at + 1] for at in range(len(whole)))) == b"one\ntwo\n"
+    assert b"".join(asking._inflated([whole])) == b"one\ntwo\n"
+    assert b"".join(asking._inflated(whole[at:at + 1] for at in range(len(whole)))) == b"one\ntwo\n"
     with pytest.raises(api.Interrupted):
-        list(api._inflated([whole[:-1]]))
+        list(asking._inflated([whole[:-1]]))
 
 
 def test_days_that_have_not_begun_are_told_apart(mixpanel: Any) -> None:
@@ -197,19 +202,19 @@ def test_the_plans_history_is_told_apart(own: Any) -> None:
 def test_a_plan_without_the_api_is_one_clear_refusal(own: Any) -> None:
     settle(own, **{"402": 1})
     with pytest.raises(ApiFinal, match="no access to the API"):
-        api.fetch_cohorts(client_of(own))
+        asking.fetch_cohorts(client_of(own))
 
 
 # limits and time
 
 def test_the_clients_clock_is_the_servers(mixpanel: Any) -> None:
     client = client_of(mixpanel)
-    api.fetch_cohorts(client)
+    asking.fetch_cohorts(client)
     assert client.server_now().date() == date(2026, 11, 21)
 
 
 def test_the_clock_that_one_client_saw_the_next_begins_with(mixpanel: Any) -> None:
-    api.fetch_cohorts(client_of(mixpanel))
+    asking.fetch_cohorts(client_of(mixpanel))
     assert client_of(mixpanel).server_now().date() == date(2026, 11, 21)
 
 
@@ -218,25 +223,25 @@ def test_an_hour_used_up_by_others_is_waited_for_and_said(own: Any) -> None:
     said: list[str] = []
     client = client_of(own, mixpanel_wait_seconds=0.5)
     client.notice = said.append
-    api.fetch_cohorts(client)
+    asking.fetch_cohorts(client)
     with pytest.raises(api.HourUsedUp, match="allows 1 an hour and refused number 2.*kept; go on in"):
-        api.fetch_cohorts(client)
+        asking.fetch_cohorts(client)
     assert "others have used up the project's hour" in said[0]
 
 
 def test_an_hour_used_up_by_others_is_gone_on_with_once_it_is_free(own: Any) -> None:
     settle(own, query_per_hour=1)
     client = client_of(own)
-    api.fetch_cohorts(client)
+    asking.fetch_cohorts(client)
     client.notice = lambda _text: settle(own, query_per_hour=100)
-    assert len(api.fetch_cohorts(client)) == 3
+    assert len(asking.fetch_cohorts(client)) == 3
 
 
 def test_an_hour_used_up_here_is_one_clear_error_and_asks_nothing(mixpanel: Any) -> None:
     client = client_of(mixpanel, mixpanel_queries_per_hour=1, mixpanel_wait_seconds=0, attempts=6)
-    api.fetch_cohorts(client)
-    with pytest.raises(api.OverBudget, match="allows 1 queries an hour and the next is free at"):
-        api.fetch_cohorts(client)
+    asking.fetch_cohorts(client)
+    with pytest.raises(OverBudget, match="allows 1 queries an hour and the next is free at"):
+        asking.fetch_cohorts(client)
     assert client.made["query"] == 1
 
 

@@ -19,8 +19,10 @@ import requests
 from conftest import ADMIN, PROJECT_ID, SAMPLE
 from contract import check_exchange, needs_contracts, request_errors, response_errors
 
+from cohortsync import client as asking
 from cohortsync import mixpanel as api
 from cohortsync.config import Settings
+from cohortsync.people import fetch_profiles
 from cohortsync.sandbox import Sandbox, start
 from cohortsync.sandbox.mixpanel.accounts import TOKEN
 
@@ -65,10 +67,10 @@ def event(number: int, **properties: Any) -> dict[str, Any]:
 def test_cohorts_and_profiles_are_asked_for_and_answered_by_the_contract(local: Sandbox, tmp_path: Path) -> None:
     client, kept = watched(local)
     settle(local, page_size=400)
-    api.fetch_cohorts(client)
-    api.fetch_profiles(client, tmp_path / "profiles.ndjson")
-    api.fetch_profiles(client, tmp_path / "members.ndjson", "4411003", properties=[])
-    api.fetch_count(client, "4411003")
+    asking.fetch_cohorts(client)
+    fetch_profiles(client, tmp_path / "profiles.ndjson")
+    fetch_profiles(client, tmp_path / "members.ndjson", "4411003", properties=[])
+    asking.fetch_count(client, "4411003")
     settle(local, page_size=1000)
     assert len(kept) >= 10
     for answer in kept:
@@ -90,13 +92,13 @@ def test_raw_events_are_asked_for_and_answered_by_the_contract(local: Sandbox) -
 @needs_contracts
 def test_the_role_is_asked_for_and_answered_by_the_contract(local: Sandbox) -> None:
     client, kept = watched(local)
-    assert api.fetch_own_role(client, ADMIN.username) == "admin"
+    assert asking.fetch_own_role(client, ADMIN.username) == "admin"
     check_exchange(kept[0].request, kept[0], APP)
 
 
-def watched(local: Sandbox, read: bool = True) -> tuple[api.Client, list[requests.Response]]:
+def watched(local: Sandbox, read: bool = True) -> tuple[asking.Client, list[requests.Response]]:
     """A client, and a list that each answer it gets is put into; ``read`` while that is still whole."""
-    client, kept = api.open_client(ADMIN, PROJECT_ID, "us", local.mixpanel_url, Settings()), []
+    client, kept = asking.open_client(ADMIN, PROJECT_ID, "us", local.mixpanel_url, Settings()), []
 
     def keep(answer: requests.Response, **_: Any) -> None:
         assert not read or answer.content
