@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import OWNER_KEY, SAMPLE
-from test_browser import CHROMIUM, FLAGS, WAIT, pytestmark, serving
+from served import CHROMIUM, FLAGS, serving
+from test_browser import WAIT, pytestmark
 
 import cohortsync as cs
 from cohortsync import sandbox, work
@@ -75,7 +76,7 @@ def app_url(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                              ["plan", "power-users", "--audience", audience])
         while waiting.running:
             time.sleep(0.1)
-        with serving(place / "app.log", workspace.home, "-m", "cohortsync", "app", "--port") as url:
+        with serving(place / "app.log", "-m", "cohortsync", "--home", workspace.home, "app", "--port") as url:
             yield url
 
 
