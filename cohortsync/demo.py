@@ -115,10 +115,17 @@ def _two_hours_later(workspace: Workspace, cohort: str, audience_id: str, say: S
     say("Two hours later", happenings(sandbox.advance(folder(workspace), HOURS * 3600)))
     say("Pull", workspace.pull(progress, since=FIRST_DAY))
     moved = workspace.cohort_changes(cohort)
-    say(f"Who entered and left {cohort}", moved.groupby(["change", "reason"], as_index=False).size().rename(
-        columns={"size": "users", "reason": "because_of"}))
+    say(f"Who entered and left {cohort}", why_moved(moved))
     say("What became of MTU", mtu_change(before, workspace.mtu()))
     _sync(workspace, cohort, audience_id, say, progress)
+
+
+def why_moved(changes: pd.DataFrame) -> pd.DataFrame:
+    """One row per reason of ``Workspace.cohort_changes``: ``change, because_of, users``, the most frequent first."""
+    because_of = (changes["reason"] + " " + changes["name"].fillna("")).str.strip().replace(
+        {"unknown": "nothing that is loaded tells", "merged": "merged with a user who is there"})
+    return changes.assign(because_of=because_of).groupby(["change", "because_of"], as_index=False).size().rename(
+        columns={"size": "users"}).sort_values(["change", "users"], ascending=[True, False], ignore_index=True)
 
 
 def mtu_change(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -144,6 +144,16 @@ def test_a_cohort_announces_the_members_it_has(lived: tuple[Path, Passed]) -> No
     assert all(announced == members for announced, members in found)
 
 
+def test_whoever_enters_or_leaves_a_cohort_has_a_profile_that_says_why(sown: Path, lived: tuple[Path, Passed]) -> None:
+    query = "select cohort_id, distinct_id from cohort_members"
+    before, after = set(rows(sown, "mixpanel", query)), set(rows(lived[0], "mixpanel", query))
+    days = dict(rows(lived[0], "mixpanel", "select distinct_id, properties ->> '$.active_days_of_30' from profiles"))
+    merged = {who for who, in rows(lived[0], "mixpanel", "select distinct_id from events where event = 'Logged in'")}
+    for moved, likely in ((after - before, range(15, 29)), (before - after, range(5))):
+        ways = [days[who] in likely for _, who in moved if days.get(who) is not None and who not in merged]
+        assert len(ways) > 10 and sum(ways) > 0.9 * len(ways)  # a few moved in two cohorts
+
+
 # while it is being served
 
 @pytest.fixture

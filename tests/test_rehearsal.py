@@ -20,7 +20,7 @@ import requests
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE
 
 import cohortsync as cs
-from cohortsync.demo import mtu_change
+from cohortsync.demo import mtu_change, why_moved
 from cohortsync.errors import BadInput
 from cohortsync.rehearsal import kept_services, known_ports, local_services
 
@@ -134,3 +134,12 @@ def test_what_became_of_mtu_shows_the_months_that_changed() -> None:
     before = pd.DataFrame({"month": ["2026-10", "2026-11"], "mtu": [5, 7], "events": [50, 70]})
     after = pd.DataFrame({"month": ["2026-10", "2026-11", "2026-12"], "mtu": [5, 6, 2], "events": [50, 71, 3]})
     assert mtu_change(before, after).values.tolist() == [["2026-11", 7, 6, -1, 70, 71], ["2026-12", 0, 2, 2, 0, 3]]
+
+
+def test_why_users_moved_is_told_in_words_the_most_frequent_first() -> None:
+    moved = pd.DataFrame([["left", "unknown", None], ["left", "property", "plan"], ["left", "property", "plan"],
+                          ["entered", "merged", None], ["entered", "event", "Paid"]],
+                         columns=["change", "reason", "name"])
+    assert why_moved(moved).values.tolist() == [
+        ["entered", "event Paid", 1], ["entered", "merged with a user who is there", 1],
+        ["left", "property plan", 2], ["left", "nothing that is loaded tells", 1]]

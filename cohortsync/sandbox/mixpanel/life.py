@@ -32,6 +32,7 @@ DEVICE_OF_LINE = ("case when json_valid(line) then coalesce(line ->> '$.properti
 # Older projects merge no other anonymous id. Source: https://docs.mixpanel.com/docs/tracking-methods/id-management
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 PAST_DAYS, PAST_EVENTS = 14, 20_000
+ACTIVE, RARELY, OFTEN = "active_days_of_30", (0, 5), (15, 29)
 LATE = 0.05  # the share of events that come from phones which were offline for days
 COHORT_SHARE = 0.1  # of a cohort that comes and goes in a day
 
@@ -200,8 +201,11 @@ def merge(project: Project, device: str, who: str, records: dict[int, Record]) -
 
 
 def change_cohorts(project: Project) -> None:
-    """People leave each cohort, and as many come, the new ones among them; it is counted anew."""
-    users = list(project.profiles())
+    """People leave each cohort, and as many come, the new ones among them; it is counted anew.
+
+    Those who come have been around more often of late, those who leave less, and their profiles say so.
+    """
+    users = project.profiles()
     for (cohort_id,) in project.db.execute("select id from cohorts order by id").fetchall():
         query = "select distinct_id from cohort_members where cohort_id = ? order by distinct_id"
         members = [row[0] for row in project.db.execute(query, (cohort_id,))]
@@ -210,6 +214,9 @@ def change_cohorts(project: Project) -> None:
         outside = sorted(set(users) - set(members) - set(project.newcomers))
         coming = some(project.rng, project.newcomers, min(times, 1))
         coming += some(project.rng, outside, times - len(coming))
+        for who in filter(users.get, [*leaving, *coming]):
+            users[who] |= {ACTIVE: project.rng.randrange(*(RARELY if who in leaving else OFTEN))}
+            project.keep_profile(who, users[who], project.at())
         project.db.executemany("delete from cohort_members where cohort_id = ? and distinct_id = ?",
                                [(cohort_id, who) for who in leaving])  # fmt: skip
         project.db.executemany("insert into cohort_members values (?, ?)", [(cohort_id, who) for who in coming])
