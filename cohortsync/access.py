@@ -158,6 +158,7 @@ def _standing(home: Path, project_id: str, role: str) -> tuple[str, str]:
 
 
 def required_connection(home: Path, project_id: str) -> dict[str, Any]:
+    """The project's connection to Mixpanel. Raises ConfigurationError before there is one."""
     if connection := ledger.connection(home, "mixpanel", project_id):
         return connection
     raise ConfigurationError(f"Project {project_id} is not connected to Mixpanel. Connect it first: cohortsync connect "

@@ -45,6 +45,7 @@ def connect(home: Path, key: str, new_contacts: str, local: str | None = None, k
 
 
 def required_connection(home: Path) -> dict[str, Any]:
+    """The connected Mailchimp account. Raises ConfigurationError before there is one."""
     if connection := ledger.connection(home):
         return connection
     raise ConfigurationError("Mailchimp is not connected. Connect it first: cohortsync connect mailchimp "

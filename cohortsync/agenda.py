@@ -58,10 +58,12 @@ class PullPlan:
 
     @property
     def exports(self) -> int:
+        """How many requests the events take."""
         return len(self.spans)
 
     @property
     def days(self) -> int:
+        """How many days of events are asked for."""
         return sum((last - first).days + 1 for first, last in self.spans)
 
     @property

@@ -140,12 +140,14 @@ class _Digesting(io.RawIOBase):
         self.file, self.sha256 = file, sha256()
 
     def read(self, size: int = -1) -> bytes:
+        """The next bytes, which are added to the digest."""
         piece = self.file.read(size)
         self.sha256.update(piece)
         return piece
 
     @property
     def digest(self) -> str:
+        """The SHA-256 of what was read so far."""
         return self.sha256.hexdigest()
 
 

@@ -53,6 +53,7 @@ class Budget:
         return state_folder("budget")
 
     def hourly(self, kind: str) -> int:
+        """How many requests of a kind (query, export) an hour holds."""
         return self.settings.mixpanel_queries_per_hour if kind == "query" else self.settings.mixpanel_exports_per_hour
 
     def left(self, kind: str) -> int:

@@ -85,6 +85,7 @@ def is_local(url: str) -> bool:
 
 
 def is_rehearsal(url: str) -> bool:
+    """Whether an address is of this very machine, where nobody real is reached."""
     return urlsplit(url).hostname in LOOPBACK
 
 

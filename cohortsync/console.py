@@ -36,6 +36,7 @@ class Log:
     begun_at = monotonic()
 
     def write(self, level: str, **fields: Any) -> None:
+        """One line of the log: when, how bad, and what; addresses masked."""
         said = {name: emails.scrub(value) if isinstance(value, str) else value for name, value in fields.items()}
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, **said}
         print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
@@ -73,10 +74,12 @@ def escape(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
+    """A value on stdout, for a script."""
     print(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def records(frame: pd.DataFrame, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """A table's rows as JSON would have them."""
     return json.loads(frame[columns or list(frame.columns)].to_json(orient="records", date_format="iso"))
 
 
@@ -92,6 +95,7 @@ def build_table(frame: pd.DataFrame) -> Table:
 
 
 def table(frame: pd.DataFrame) -> None:
+    """A table on stdout, and on stderr as of when it is."""
     out.print(build_table(frame))
     note_as_of(frame.attrs.get("as_of"))
 
@@ -123,6 +127,7 @@ def _cell(value: Any) -> str:
 
 
 def note(text: str, level: str = "info") -> None:
+    """A line on stderr, for people; with ``--log-json`` a line of the log."""
     if log.as_json:
         log.write(level, message=text)
     else:

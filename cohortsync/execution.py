@@ -52,7 +52,7 @@ def start(home: Path, name: str, run_id: str = "", due_at: str = "", progress: P
     row = orders.required(home, sync_id)
     if row["status"] == PAUSED or (row["status"] == NEEDS_APPROVAL) != approving:
         raise BadInput(f"The sync {sync_id} cannot run: {row['status']}. {row['reason']}")
-    run_id = run_id or receipts.new_run_id()
+    run_id = run_id or ledger.new_run_id()
     orders.begin(home, row, run_id, due_at)
     run = Execution(home, row, run_id, progress, held)
     with run.step():

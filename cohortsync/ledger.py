@@ -93,7 +93,13 @@ def fingerprint(text: str) -> int:
 
 
 def now() -> str:
+    """This instant, as it is kept: ISO, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_run_id() -> str:
+    """A new id of a run; runs sort by it as they began."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 @contextmanager
@@ -227,15 +233,18 @@ def connection(home: Path, kind: str = "mailchimp", project_id: str = "") -> dic
 
 
 def connections(home: Path) -> list[dict[str, Any]]:
+    """Every connection, Mixpanel's first."""
     return _all(home, "select * from connections order by kind desc, project_id")
 
 
 def record_connection(home: Path, row: Mapping[str, Any]) -> None:
+    """Put a connection in its place, checked now."""
     _put(home, "connections", {"project_id": "", **row, "checked_at": now()})
 
 
 def record_connection_status(home: Path, status: str, reason: str = "", kind: str = "mailchimp",
                              project_id: str = "") -> None:
+    """Say how a connection stands, looked at just now."""
     with state(home) as con:
         con.execute("update connections set status = ?, reason = ?, checked_at = ? where kind = ? and project_id = ?",
                     (status, reason, now(), kind, project_id))
@@ -253,6 +262,7 @@ def segments(home: Path, audience_id: str) -> list[dict[str, Any]]:
 
 
 def record_segment(home: Path, row: Mapping[str, Any]) -> None:
+    """Keep the id of a cohort's segment in an audience."""
     _put(home, "segments", {"created_at": now(), **row})
 
 
@@ -319,6 +329,7 @@ def record_sent(home: Path, run_id: str, number: int, kind: str, people: int) ->
 
 
 def record_answered(home: Path, run_id: str, number: int, outcome: str) -> None:
+    """Note that a request was answered, and how."""
     with state(home) as con:
         con.execute("update batches set answered_at = ?, outcome = ? where run_id = ? and number = ?",
                     (now(), outcome, run_id, number))

@@ -191,6 +191,7 @@ def fetch_audiences(client: Client) -> list[dict[str, str]]:
 
 
 def fetch_audience_name(client: Client, audience_id: str) -> str:
+    """What an audience is called."""
     return str(client.send(Request("GET", audience_path(audience_id), {"fields": "id,name"}))["name"])
 
 
@@ -224,6 +225,7 @@ def _members_path(audience_id: str) -> str:
 
 
 def parse_members(rows: Sequence[Mapping[str, Any]], merge_fields: bool = False) -> pd.DataFrame:
+    """One row per member: ``member_hash, address, status, last_changed, tags`` (ids), ``merge_fields`` if asked."""
     asked = {"id": "member_hash", "email_address": "address", "status": "status", "last_changed": "last_changed",
              "tags": "tags"} | ({"merge_fields": "merge_fields"} if merge_fields else {})
     frame = pd.DataFrame.from_records(rows, columns=list(asked)).rename(columns=asked)
@@ -250,6 +252,7 @@ def fetch_segment_members(client: Client, audience_id: str, segment_id: int) -> 
 
 
 def parse_segment_members(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per member: ``member_hash, address, status``."""
     frame = pd.DataFrame.from_records(rows, columns=["id", "email_address", "status"])
     return frame.set_axis(["member_hash", "address", "status"], axis="columns").astype("str")
 
@@ -329,6 +332,7 @@ class Subscribed:
 
 
 def parse_batch_subscribe(answer: Mapping[str, Any]) -> Subscribed:
+    """Who came new, who was changed, and by hash the reason for each who was refused."""
     errors = {emails.member_hash(e.get("email_address", "")): refusal(e) for e in answer.get("errors", [])}
     return Subscribed(list(answer.get("new_members", [])), list(answer.get("updated_members", [])), errors)
 

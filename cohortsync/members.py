@@ -18,7 +18,7 @@ def counts(con: duckdb.DuckDBPyConnection, audience_id: str) -> pd.DataFrame:
 
 def members(con: duckdb.DuckDBPyConnection, audience_id: str, status: str = "",
             limit: int | None = None) -> pd.DataFrame:
-    """One row per contact of an audience as last read: ``email`` (masked), ``status, last_changed``."""
+    """One row per member of an audience as last read: ``email`` (masked), ``status, last_changed``."""
     frame = con.execute("""select address, status, last_changed from audience_members where audience_id = $audience
         and $status in ('', status) order by last_changed desc, member_hash limit $limit""",
                         {"audience": audience_id, "status": status, "limit": limit}).df()

@@ -6,11 +6,10 @@ What was fetched is kept when a pull ends early, and nothing of it is in force b
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ class PullReport:
     and how many of them have a profile; ``requests`` by kind; ``notes``: what one should know.
     """
 
-    pull_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
+    pull_id: str = field(default_factory=ledger.new_run_id)
     days: int = 0
     events: int = 0
     profiles: int = 0

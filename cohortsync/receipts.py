@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,6 @@ RUN_COLUMNS = ["run_id", "cohort", "target", "audience_name", "status", "added",
                "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
 
 
-def new_run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
 def folder(home: Path, run_id: str) -> Path:
     """A run's folder. Raises BadInput for what cannot be a run's id."""
     if not re.fullmatch(r"[0-9TZ]+-[0-9a-f]+", run_id):
@@ -38,6 +33,7 @@ def folder(home: Path, run_id: str) -> Path:
 
 
 def keep_plan(home: Path, plan: Plan) -> None:
+    """Write a plan to its run's folder, for ``load_plan`` to find."""
     place = config.private_folder(folder(home, plan.run_id))
     config.write_private(place / "plan.parquet", plan.people.to_parquet(index=False))
     words = asdict(replace(plan, people=plan.people.iloc[:0])) | {"people": None}
@@ -68,6 +64,7 @@ def _effect(kept: dict[str, Any] | None) -> Effect | None:
 
 
 def keep_outcome(home: Path, run_id: str, outcome: pd.DataFrame) -> None:
+    """Write what became of each person to the run's folder."""
     place = config.private_folder(folder(home, run_id))
     config.write_private(place / "outcome.parquet", outcome.to_parquet(index=False))
 

@@ -11,19 +11,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cohortsync import config, emails, errors, report
+from cohortsync import config, emails, errors, ledger, report
 from cohortsync.errors import BadInput, NotebookError
 from cohortsync.sources import Progress, silent
 
@@ -53,10 +51,6 @@ class NotebookRun:
     result: dict[str, Any] | None
 
 
-def new_run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
 def run_notebook(name_or_path: str | Path, parameters: Mapping[str, Any], home: Path,
                  progress: Progress = silent, run_id: str = "") -> NotebookRun:
     """Run a notebook on the workspace ``home`` into ``runs/<run_id>/`` there, and make its HTML report.
@@ -65,7 +59,7 @@ def run_notebook(name_or_path: str | Path, parameters: Mapping[str, Any], home: 
     """
     import nbformat
 
-    source, run_id = find_notebook(name_or_path), run_id or new_run_id()
+    source, run_id = find_notebook(name_or_path), run_id or ledger.new_run_id()
     check_parameters(source, parameters, home)
     folder = config.private_folder(home / "runs" / run_id)
     executed, page = folder / source.name, folder / f"{source.stem}.html"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cohortsync import emails, execution, notify, orders, runs
+from cohortsync import emails, execution, ledger, notify, orders, runs
 from cohortsync.errors import ApiTransient, CohortsyncError
 from cohortsync.sources import Progress, silent
 
@@ -40,7 +40,7 @@ def run_sync(home: Path, name: str, due_at: str = "", progress: Progress = silen
     Answers ``sync_id, cohort, audience_name, run_id, status, reason, exit_status, report`` and the receipt's counts;
     ``status``: completed, incomplete, skipped, needs approval, failed, or at work when another process has it.
     """
-    row, run_id = orders.required(home, name), runs.new_run_id()
+    row, run_id = orders.required(home, name), ledger.new_run_id()
     told = {"sync_id": row["sync_id"], "cohort": row["cohort"], "audience_name": row["audience_name"]}
     exit_status, words = 0, ""
 

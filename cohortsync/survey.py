@@ -42,7 +42,7 @@ class Survey:
         settings, warning = self.client.settings, audience.id_warning(project, people)
         return self._billed(Plan(
             project["project_id"], cohort, len(people), target, self.connection["new_contacts"], found, excluded,
-            (*filter(None, [warning]), *filled.warnings), as_of, receipts.new_run_id(), terms, first,
+            (*filter(None, [warning]), *filled.warnings), as_of, ledger.new_run_id(), terms, first,
             self.client.made - made, (settings.guard_share, settings.guard_people),
             {field.tag: field.type for field in filled.new}))
 
@@ -90,7 +90,7 @@ class Survey:
                                   self._forgotten(first.project_id, done))
         settings, size = self.client.settings, int(people["word"].isin(["add_existing", "refuse"]).sum())
         return Plan(first.project_id, first.cohort, size, target, self.connection["new_contacts"], people, {},
-                    tuple(undo.lasting(done, people)), None, receipts.new_run_id(), Terms(), False,
+                    tuple(undo.lasting(done, people)), None, ledger.new_run_id(), Terms(), False,
                     self.client.made - made, (settings.guard_share, settings.guard_people), undoes=run_id)
 
     def _moved_since(self, first: Plan, run_id: str) -> set[str]:

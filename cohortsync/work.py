@@ -37,6 +37,7 @@ class Work:
 
     @property
     def running(self) -> bool:
+        """Whether its process lives."""
         with (self.folder / "lock").open("a+") as lock:
             return not _taken(lock, tries=1)
 

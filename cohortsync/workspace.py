@@ -333,7 +333,7 @@ class Workspace(Reader):
         return mirror.read_at(self.home, audience_id)
 
     def members(self, audience_id: str, **options: Any) -> pd.DataFrame:
-        """One row per contact of a Mailchimp audience as last read; addresses masked. See ``members.members``."""
+        """One row per member of a Mailchimp audience as last read; addresses masked. See ``members.members``."""
         with self.connect() as con:
             return members.members(con, audience_id, **options)
 

@@ -287,3 +287,12 @@ def test_an_unknown_command_is_an_error_without_a_traceback() -> None:
     assert ended.returncode == 2
     assert "Error: No such command 'synchronise'." in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_sync_that_stands_keeps_the_terms_it_was_made_with(connected: cs.Workspace) -> None:
+    row = answer("syncs", "create", "power-users", "--audience", connected.chosen_audience(), "--map", "$city=CITY",
+                 "--update-fields", "--one-time", "--home", connected.home)
+    terms = json.loads(row["terms"])
+    assert (row["kind"], terms["fields"], terms["update_fields"], terms["adopt"]) == (
+        "one-time", {"$city": "CITY"}, True, False)
+    assert [one["sync_id"] for one in answer("syncs", "--home", connected.home)] == [row["sync_id"]]

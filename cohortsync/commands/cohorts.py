@@ -41,6 +41,7 @@ def audience(ctx: typer.Context, name: CohortName, as_json: AsJson = False) -> N
 
 
 def show_audience(summary: dict[str, Any]) -> None:
+    """How many of a cohort can be exported, and why the rest cannot."""
     reasons = {reason: count for reason, count in summary["reasons"].items() if count or reason == "exportable"}
     console.table(pd.DataFrame({"reason": list(reasons), "users": list(reasons.values()),
                                 "which means": [EXPLAINED[reason] for reason in reasons]}))

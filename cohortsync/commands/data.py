@@ -61,6 +61,7 @@ def load(ctx: typer.Context, events: Events = None, profiles: Profiles = None, c
 
 
 def show_load(report: LoadReport) -> None:
+    """What a load brought, a row a file, and what one should know of it."""
     if report.unchanged:
         console.note("Nothing new: every file was loaded before.")
         return

@@ -12,9 +12,15 @@ from cohortsync import console
 from cohortsync.commands.options import AsJson, opened
 from cohortsync.errors import BadInput
 from cohortsync.forecast import MonthToDate
+from cohortsync.workspace import Workspace
 
 MARKED = "A Mailchimp event is exempt only when its $source is mailchimp."
 BY_NAME = "A partner's event is exempt by its name alone, without its mark."
+MARGINAL = "For each event: who leaves the bill without it."
+UNMARKED = "The people whom --marked-only adds; with --partners-by-name, those whom that takes off."
+TO_DATE = "The newest month so far, and where it may end."
+SPIKES = "Unusual months or days, and the events behind them."
+Guarded = Literal["all", "qualifying", "qualifying+opens"]
 
 app = typer.Typer()
 classes_app = typer.Typer(help="What counts towards MTU: list and edit the event classes.")
@@ -26,27 +32,21 @@ app.add_typer(classes_app, name="classes")
 def mtu(ctx: typer.Context,
         marked_only: Annotated[bool, typer.Option("--marked-only", help=MARKED)] = False,
         partners_by_name: Annotated[bool, typer.Option("--partners-by-name", help=BY_NAME)] = False,
-        guardrail_events: Annotated[Literal["all", "qualifying", "qualifying+opens"], typer.Option(
-            help="Which events the guardrail counts.")] = "all",
+        guardrail_events: Annotated[Guarded, typer.Option(help="Which events the guardrail counts.")] = "all",
         events_per_user: Annotated[int, typer.Option(min=1, help="The guardrail's ratio.")] = 1000,
         as_of: Annotated[str | None, typer.Option(metavar="TIME", help="As the months stood then (UTC).")] = None,
         history: Annotated[bool, typer.Option("--history", help="Every change of every month.")] = False,
         organisation: Annotated[bool, typer.Option("--organisation", help="The sum over all projects.")] = False,
-        marginal: Annotated[bool, typer.Option("--marginal", help="For each event: who leaves the bill "
-                                                                  "without it.")] = False,
-        unmarked: Annotated[bool, typer.Option("--unmarked", help="The people whom --marked-only adds; with "
-                                               "--partners-by-name, those whom that takes off.")] = False,
+        marginal: Annotated[bool, typer.Option("--marginal", help=MARGINAL)] = False,
+        unmarked: Annotated[bool, typer.Option("--unmarked", help=UNMARKED)] = False,
         month: Annotated[str | None, typer.Option(help="Only this month, with --marginal or --unmarked.")] = None,
-        to_date: Annotated[bool, typer.Option("--to-date", help="The newest month so far, and where it may "
-                                                                "end.")] = False,
+        to_date: Annotated[bool, typer.Option("--to-date", help=TO_DATE)] = False,
         anonymous: Annotated[bool, typer.Option("--anonymous", help="The share known by a device alone.")] = False,
-        spikes: Annotated[Literal["month", "day"] | None, typer.Option(
-            help="Unusual months or days, and the events behind them.")] = None,
+        spikes: Annotated[Literal["month", "day"] | None, typer.Option(help=SPIKES)] = None,
         as_json: AsJson = False) -> None:
     """Show monthly tracked users: the bill, without the exemption, and with engagement counted."""
-    rules: dict[str, Any] = {"marked_only": marked_only, "partners_by_name": partners_by_name}
-    counts = rules | {"guardrail_events": guardrail_events, "events_per_user": events_per_user}
-    workspace = opened(ctx)
+    workspace, rules = opened(ctx), {"marked_only": marked_only, "partners_by_name": partners_by_name}
+    counts: dict[str, Any] = {**rules, "guardrail_events": guardrail_events, "events_per_user": events_per_user}
     views: dict[str, tuple[Any, Callable[[], None]]] = {
         "--history": (history, lambda: _show_months(workspace.mtu_history(**counts), as_json)),
         "--organisation": (organisation, lambda: _show_months(workspace.organisation_mtu(**counts), as_json)),
@@ -62,7 +62,11 @@ def mtu(ctx: typer.Context,
         raise BadInput(f"{' and '.join(asked)} are different questions; ask one at a time.")
     if asked:
         views[asked[0]][1]()
-        return
+    else:
+        _show_bill(workspace, as_of, counts, as_json)
+
+
+def _show_bill(workspace: Workspace, as_of: str | None, counts: dict[str, Any], as_json: bool) -> None:
     console.show(workspace.mtu(as_of=as_of, **counts).drop(columns="as_of"), as_json)
     if not as_json:
         console.note(_names_that_occurred(workspace.mailchimp_names()))

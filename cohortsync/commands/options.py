@@ -67,10 +67,12 @@ def services(workspace: Workspace) -> AbstractContextManager[Any]:
 
 
 def rehearses(workspace: Workspace) -> bool:
+    """Whether the Mailchimp account is the local one."""
     return bool(workspace.connection and workspace.connection["rehearsal"])
 
 
 def pairs(cohorts: list[str] | None) -> dict[str, Path]:
+    """``NAME=FILE`` as given, by name. Raises BadInput for what is none, or a name twice."""
     pairs: dict[str, Path] = {}
     for pair in cohorts or []:
         name, equals, file = pair.partition("=")

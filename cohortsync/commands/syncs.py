@@ -133,6 +133,7 @@ def summary(plan: Plan) -> dict[str, Any]:
 
 
 def show_plan(plan: Plan) -> None:
+    """Where a plan goes, how many people each reason concerns, and its numbers."""
     console.note(f"To: {plan.target}")
     console.note_as_of(plan.as_of.isoformat() if plan.as_of else None)
     reasons = plan.people.groupby(["word", "reason"], as_index=False).size().rename(columns={"size": "people"})
@@ -147,6 +148,7 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def show_receipt(receipt: dict[str, Any]) -> None:
+    """How a run ended, and whether everyone is accounted for."""
     console.note(f"{receipt['target']}")
     console.table(pd.DataFrame([{name: receipt[name] for name in (*RECEIPT[1:], "size")}]))
     if receipt["status"] == "planned":

@@ -99,6 +99,7 @@ def _look_at(connection: dict[str, Any]) -> None:
 
 
 def show_mailchimp(workspace: cs.Workspace) -> None:
+    """The Mailchimp account: connected, or how to connect it."""
     st.header("3 · Mailchimp", anchor=False)
     connection = workspace.connection
     tell_refusal("Mailchimp")
@@ -161,5 +162,6 @@ def _ask(side: str, question: Callable[[], dict[str, Any]], remember: Callable[[
 
 
 def tell_refusal(side: str) -> None:
+    """What a side said when it was last asked, once."""
     if refusal := st.session_state.pop(f"{side} refused", None):
         st.error(frame.plain(refusal), icon=":material/error:")
