@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -86,7 +86,8 @@ class DayFile:
 class DayFiles:
     """Raw lines on their way into one gz file a day; drafts until ``keep``.
 
-    ``first`` and ``last`` are the days that were asked for; a line of another day goes with the nearest of them.
+    ``first`` and ``last`` are the days that were asked for; a line of another day goes with the nearest of them. What
+    came is written beside, while the next piece is taken in; never more than one waits.
     """
 
     def __init__(self, folder: Path, mark: str, first: date, last: date) -> None:
@@ -96,6 +97,9 @@ class DayFiles:
         self.day = self.first  # of the record before
         self.told = False  # whether any record told its day
         self.rest = b""
+        self.beside = ThreadPoolExecutor(1)
+        self.writing: Future[None] = Future()
+        self.writing.set_result(None)
 
     def write(self, piece: bytes) -> None:
         """Take in a piece of the export, which may begin and end in the middle of a line.
@@ -120,11 +124,12 @@ class DayFiles:
         else:
             days, ends = self._look_at_each(block, ended)
         if len(days):
-            self._write_runs(block, days.clip(self.first, self.last), ends)
+            self.day = int(days[-1].clip(self.first, self.last))
+            self.writing.result()
+            self.writing = self.beside.submit(self._write_runs, block, days.clip(self.first, self.last), ends)
 
     def _write_runs(self, block: bytes, days: Numbers, ends: Numbers) -> None:
         """Records that follow each other on the same day are written at once."""
-        self.day = int(days[-1])
         turns = np.append(np.flatnonzero(np.diff(days)), len(days) - 1)
         start = counted = 0
         for turn in turns.tolist():
@@ -167,6 +172,7 @@ class DayFiles:
             raise Interrupted("Mixpanel's export ended in the middle of a line. Try again later.")
         if self.rest:
             self._write_lines(self.rest + b"\n" * bool(last), ended=True)
+        self.writing.result()
         if self.files and not self.told:
             raise Interrupted("Mixpanel answered with something that is no events. Try again later.")
         with ThreadPoolExecutor(WRITERS) as pool:  # the disk sees to several at once
@@ -176,6 +182,7 @@ class DayFiles:
         return {EPOCH + timedelta(day): kept.get(day, NOTHING) for day in range(self.first, self.last + 1)}
 
     def discard(self) -> None:
+        wait([self.writing])
         for file in self.files.values():
             file.discard()
 
@@ -184,11 +191,12 @@ class DayFiles:
 def day_files(folder: Path, mark: str, first: date, last: date) -> Iterator[DayFiles]:
     """Files for days of an export; the drafts are gone again when it does not end well."""
     files = DayFiles(folder, mark, first, last)
-    try:
-        yield files
-    except BaseException:
-        files.discard()
-        raise
+    with files.beside:
+        try:
+            yield files
+        except BaseException:
+            files.discard()
+            raise
 
 
 def _places(block: bytes, sign: bytes) -> Numbers:
