@@ -99,12 +99,20 @@ def kill_at_write(proxy: faulty.Proxy, number: int, victim: Any) -> None:
     proxy.fault = fault
 
 
+def kill_with_its_notebook(process: subprocess.Popen[str]) -> None:
+    """A notebook's process is in a session of its own, and ends by itself once its parent is gone."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+
+
 @pytest.mark.parametrize("moment", [pytest.param(0, marks=pytest.mark.sweep), 1])
 def test_a_scheduler_that_is_killed_leaves_nothing_half_done_after_the_next(
         proxied: tuple[cs.Workspace, faulty.Proxy], moment: int) -> None:
     workspace, proxy = proxied
     process = due(workspace)
-    kill_at_write(proxy, moment, lambda: os.killpg(process.pid, signal.SIGKILL))
+    kill_at_write(proxy, moment, lambda: kill_with_its_notebook(process))
     process.communicate(timeout=200)
     assert process.returncode == -signal.SIGKILL
     assert orders.due(workspace.home) == []
@@ -116,7 +124,7 @@ def test_a_scheduler_that_is_killed_leaves_nothing_half_done_after_the_next(
 
 
 def _wait_until_free(workspace: cs.Workspace) -> None:
-    """A notebook's process is in a session of its own, and ends by itself once its parent is gone."""
+    """The kernel frees what a process held a little after its end."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         orders.recover(workspace.home)

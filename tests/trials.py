@@ -87,14 +87,13 @@ class Place:
             db.execute("insert or replace into segment_makers values (?, 'cohortsync')", (segment_id,))
 
     def check_contract(self) -> None:
-        """Hold what passed since the last time to Mailchimp's contract, where that is at hand."""
+        """Hold all that passed since the last time to Mailchimp's contract, where that is at hand."""
         kept = self.folder / "exchanges.ndjson"
-        if not kept.exists():
-            return
+        lines = kept.read_text(encoding="utf-8").splitlines()
+        assert lines
         if os.environ.get("COHORTSYNC_CONTRACTS"):
-            with kept.open(encoding="utf-8") as lines:
-                for line in lines:
-                    contract.check_recorded(json.loads(line))
+            for line in lines:
+                contract.check_recorded(json.loads(line))
         kept.unlink()
 
 
