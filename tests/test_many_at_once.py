@@ -412,8 +412,8 @@ DRAWN = random.Random(2026)
 POINTS = [DRAWN.uniform(0.02, 1.05) for _ in range(108)]  # when a load is killed, in shares of what it takes
 
 
-@pytest.mark.parametrize("share", [*POINTS[:8], *(pytest.param(point, marks=pytest.mark.sweep)
-                                                  for point in POINTS[8:])])
+@pytest.mark.parametrize("share", [*POINTS[:4], *(pytest.param(point, marks=pytest.mark.sweep)
+                                                  for point in POINTS[4:])])
 def test_a_load_killed_anywhere_leaves_a_whole_generation_and_the_next_completes_it(
         home: Path, base: Path, files: dict[str, Any], undisturbed: dict[str, list[str]], duration: float,
         share: float) -> None:
