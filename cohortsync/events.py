@@ -103,12 +103,13 @@ def record_superseded(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
     con.execute("insert into generation.superseded from losers")
 
 
-def note_lags(con: duckdb.DuckDBPyConnection) -> None:
+def note_lags(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
     """Keep by how long after their time the events in ``staged`` were processed, within a day: that betrays a zone."""
     con.execute("""insert into generation.lags
-        select project_id, load_id, day,
-               round((processed_ms / 1000 - time_s) / 900)::bigint * 900 as lag_s, count(*)
-        from staged where processed_ms > 0 and not imported group by all having abs(lag_s) < 86400""")
+        select ?, load_id, day,
+               (processed_ms - time_s * 1000 + 450000) // 900000 * 900 as lag_s, count(*)
+        from staged where processed_ms > 0 and not imported group by load_id, day, lag_s having abs(lag_s) < 86400""",
+                [project_id])
 
 
 def count(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, gone: str) -> None:

@@ -23,11 +23,9 @@ BAD_LINE = f"""case when ends_with(text, '{CUT_SHORT}') then '{CUT_SHORT}: the e
     when json_type(text) <> 'OBJECT' then 'not a JSON object' end"""
 
 
-def as_text(con: duckdb.DuckDBPyConnection, source: Source, tell: Tell = unheard) -> str:
-    """A table ``line, text`` of a file of lines, whatever they hold, that can be read once; ``tell`` hears how far."""
-    name = f"{source.kind}_{source.sha256[:16]}"
-    con.register(name, stream(source, tell))
-    return name
+def one_name(source: Source) -> str:
+    """The name of the table by which DuckDB reads a file's lines."""
+    return f"{source.kind}_{source.sha256[:16]}"
 
 
 def as_read(con: duckdb.DuckDBPyConnection, source: Source, tell: Tell = unheard) -> str:
@@ -36,7 +34,8 @@ def as_read(con: duckdb.DuckDBPyConnection, source: Source, tell: Tell = unheard
     ``json`` is null for a line that is no JSON. What is not in lines is counted as read.
     """
     if source.shape == "lines":
-        return f"(select try_cast(text as json) as json, line from {as_text(con, source, tell)})"
+        con.register(one_name(source), stream(source, tell))
+        return f"(select try_cast(text as json) as json, line from {one_name(source)})"
     if source.shape == "parquet":
         return _parquet_rows(source.path)
     form = {"array": "array", "document": "unstructured"}[source.shape]

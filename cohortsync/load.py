@@ -242,7 +242,7 @@ class _Load:
             new, gone = events.supersede(self.draft, self.project_id)
             self._report_events()
             events.add_files(self.con, self.project_id, paths)
-            events.note_lags(self.con)
+            events.note_lags(self.con, self.project_id)
             self.progress("Counting events", 0, 1)
             events.count(self.con, self._reckoned(), new, gone)
             events.record_superseded(self.con, self.project_id)

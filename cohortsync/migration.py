@@ -161,7 +161,7 @@ def _gather_anew(draft: Draft, projects: list[dict[str, Any]], paths: list[Path]
     """
     con = draft.con
     con.execute(f"""create temp view former as
-        select json_object('event', event, 'properties', properties::json) as json, project_id,
+        select event, properties, project_id,
                (load_id::bigint << 32) | file_no as file_no, line from {events.live(event_source(paths))}""")
     written = {project["project_id"]: _write_events(draft, project["project_id"], f"m{number}", watch)
                for number, project in enumerate(projects)}
@@ -171,7 +171,7 @@ def _gather_anew(draft: Draft, projects: list[dict[str, Any]], paths: list[Path]
         con.execute(f"create or replace temp view staged as from {event_source(new)}")
         identity.refresh_evidence(con)
         events.add_files(con, project_id, new)
-        events.note_lags(con)
+        events.note_lags(con, project_id)
 
 
 def _write_events(draft: Draft, project_id: str, mark: str, watch: Progress) -> list[Path]:

@@ -183,16 +183,16 @@ def _refuse_error_answer(path: Path, head: bytes) -> None:
 STREAM = pa.schema([("line", pa.int64()), ("text", pa.string())])
 
 
-def stream(source: Source, tell: Tell = unheard, chunk_bytes: int = 1 << 22) -> pa.RecordBatchReader:
+def stream(source: Source, tell: Tell = unheard, chunk_bytes: int = 1 << 20) -> pa.RecordBatchReader:
     """Every line of a file as it stands, ``line, text``, blank ones too: fast, once only, nothing is judged.
 
     ``tell`` hears how many lines are read.
     """
-    return pa.RecordBatchReader.from_batches(STREAM, _slices(source, tell, chunk_bytes))
+    return pa.RecordBatchReader.from_batches(STREAM, (_slice(*block) for block in blocks(source, tell, chunk_bytes)))
 
 
-def _slices(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The file as it is read, with the places where its lines end; no line is copied out."""
+def blocks(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[tuple[int, bytes, npt.NDArray[np.int64]]]:
+    """A file as it is read: the number of a block's first line, the block, and where its lines end."""
     line = 1
     with opened(source.path, source.compression) as file:
         rest = file.read(len(BOM)).removeprefix(BOM)
@@ -200,13 +200,14 @@ def _slices(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[pa.RecordB
             block = rest + chunk
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
             rest = block[ends[-1]:] if len(ends) else block
-            yield _slice(line, block, ends)
+            yield line, block, ends
             line += len(ends)
             tell(line - 1)
-    yield _slice(line, rest, np.array([len(rest)] if rest else [], np.int64))
+    yield line, rest, np.array([len(rest)] if rest else [], np.int64)
 
 
 def _slice(line: int, block: bytes, ends: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Lines as a table; none is copied out."""
     bounds = np.concatenate([[0], ends]).astype(np.int32)
     text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
     return pa.record_batch([pa.array(np.arange(line, line + len(ends))), text], schema=STREAM)

@@ -11,7 +11,8 @@ import duckdb
 import pandas as pd
 
 from cohortsync import events
-from cohortsync.lines import as_read, as_text, good_lines, refuse_unreadable, spell_to_stage
+from cohortsync.cutting import cut
+from cohortsync.lines import as_read, good_lines, one_name, refuse_unreadable, spell_to_stage
 from cohortsync.sources import Progress, Source, Tell
 from cohortsync.warehouse import Draft, event_source, one_file, sql
 
@@ -68,17 +69,25 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
 
 
 def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: Path | None, tell: Tell) -> str:
-    """A query ``json, file_no, line`` of one file: records in the export's own shape, as text that may be no JSON."""
+    """A query ``event, properties, file_no, line`` of one file; ``properties`` are text that may be no JSON."""
     if source.nested and not spelt:
-        return f"select text as json, {number} as file_no, line from {as_text(con, source, tell)}"
-    lines = good_lines(spelt) if spelt else as_read(con, source, tell)
-    return f"select as_record(json)::varchar as json, {number} as file_no, line from {lines}"
+        con.register(one_name(source), cut(source, tell))
+        whole = "(select if(pieces[4] = '', try_cast(pieces[5] as json), null) as json, pieces, line "
+        return f"""select if(json is null, pieces[2], name_of(json)) as event,
+            if(json is null, pieces[4], properties_of(json)) as properties, {number} as file_no, line
+            from {whole} from {one_name(source)})"""
+    return _records(number, good_lines(spelt) if spelt else as_read(con, source, tell))
+
+
+def _records(number: int, lines: str) -> str:
+    """A query ``event, properties, file_no, line`` of lines that are JSON."""
+    return f"""select name_of(record) as event, properties_of(record) as properties, {number} as file_no, line
+        from (select as_record(json) as record, line from {lines})"""
 
 
 def _judge(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """The temp table ``judged``: the good lines of a spelt file, and what they lack to be events."""
-    con.execute("create or replace temp view lines as "
-                f"select as_record(json)::varchar as json, 0 as file_no, line from {good_lines(path)}")
+    con.execute(f"create or replace temp view lines as {_records(0, good_lines(path))}")
     con.execute(f"""create or replace temp table judged as
         select line, case when properties is null then 'no readable properties'
                           when event is null then 'no event name'

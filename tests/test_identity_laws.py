@@ -50,10 +50,11 @@ class Project:
 
     def load(self, rows: Rows) -> None:
         """Stage export rows as a load does and fold in what they say."""
-        self.con.execute("create or replace temp table lines (json json, file_no integer, line bigint)")
+        self.con.execute("create or replace temp table lines "
+                         "(event varchar, properties varchar, file_no integer, line bigint)")
         if rows:
-            numbered = [(json.dumps(row), n) for n, row in enumerate(rows)]
-            self.con.executemany("insert into lines values (?, 0, ?)", numbered)
+            self.con.executemany("insert into lines values (?, ?, 0, ?)",
+                                 [(row["event"], json.dumps(row["properties"]), n) for n, row in enumerate(rows)])
         self.con.execute("set variable project_id = 'p'")
         self.con.execute("set variable load_id = 1")
         self.con.execute(f"create or replace temp table staged as {warehouse.sql('stage_events')}")

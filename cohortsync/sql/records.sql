@@ -73,7 +73,7 @@ create or replace macro stranger(json, kind) as
                                            and json_extract_string(json, '$.time') is not null) then 'an event'
          when kind <> 'mappings' and resolved_id_of(json) is not null then 'an identity mapping'
          when kind = 'mappings' and valid_id(resolved_id_of(json)) is null then 'no resolved_distinct_id' end;
--- Whether a value read as text may have been a number, a truth value, a list or an object in its JSON.
-create or replace macro looks_unquoted(text) as
-    (text >= '-' and text < ':') or (text >= '[' and text < '\') or (text >= '{' and text < '|')
-    or text in ('true', 'false');
+-- The name and the properties of a record in the export's own shape, as text; a name that is no text is none.
+create or replace macro name_of(record) as
+    if(json_type(record, '$.event') = 'VARCHAR', json_extract_string(record, '$.event'), null);
+create or replace macro properties_of(record) as json_extract_string(record, '$.properties');
