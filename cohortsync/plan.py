@@ -7,7 +7,7 @@ segment already), ``refuse`` (must not be added; the reason says why), ``remove`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -275,7 +275,7 @@ def looked_up(keys: pd.Series, texts: pd.Series) -> pd.Series:
     return pd.Series(found, index=keys.index, dtype="str")
 
 
-def _guards(plan: Plan) -> Any:
+def _guards(plan: Plan) -> Iterator[Guard]:
     share, people = plan.limits
     now = int(plan.people["in_segment"].sum())
     limit, added, removed = max(share * now, people), plan.additions, plan.removals

@@ -32,14 +32,17 @@ def outcomes(planned: pd.DataFrame, on_segment: pd.DataFrame, refused: Mapping[s
     """
     people, word = planned.copy(), planned["word"]
     after = on_segment.drop_duplicates("member_hash").set_index("member_hash")["status"]
-    there = among(people["member_hash"], after.index)
-    moved = ~among(people["old_hash"], after.index)
-    barred = among(people["member_hash"], refused) & ~there & moved
+    there, old_off = among(people["member_hash"], after.index), ~among(people["old_hash"], after.index)
+    barred = among(people["member_hash"], refused) & ~there & old_off
     own_rule = (word == "remove") & people["exportable"].astype(bool) & ~there
-    holds = [barred | (word == "refuse") & moved | own_rule, word.isin(ADDING) & there & moved,
-             (word == "keep") & there & moved, (word == "remove") & ~there, word == "leave"]
-    people["outcome"] = np.select([rule.to_numpy(dtype=bool) for rule in holds],
-                                  ["refused", "added", "kept", "removed", "left"], "unproven")
+    rules = {
+        "refused": barred | own_rule | ((word == "refuse") & old_off),
+        "added": word.isin(ADDING) & there & old_off,
+        "kept": (word == "keep") & there & old_off,
+        "removed": (word == "remove") & ~there,
+        "left": word == "leave",
+    }
+    people["outcome"] = np.select([rule.to_numpy(dtype=bool) for rule in rules.values()], list(rules), "unproven")
     people["status_after"] = people["member_hash"].map(after)
     people.loc[barred & (word != "refuse"), "reason"] = people["member_hash"].map(refused)
     people.loc[there & (people["status_after"] == "pending") & (word != "refuse"), "reason"] = "awaiting_confirmation"

@@ -18,7 +18,8 @@ from cohortsync import access, lease, ledger, mirror, proof, receipts, retention
 from cohortsync.account import connected
 from cohortsync.delivery import Delivery
 from cohortsync.errors import CohortsyncError, UnsafePlan
-from cohortsync.plan import NOT_MAILABLE, Plan, Terms, check_guards, check_unchanged
+from cohortsync.mailchimp import Client
+from cohortsync.plan import NOT_MAILABLE, Plan, Target, Terms, check_guards, check_unchanged
 from cohortsync.sources import Progress, silent
 from cohortsync.survey import Survey
 from cohortsync.warehouse import required_project
@@ -89,12 +90,7 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
         if not dry_run:
             access.require_exporter(home, project["project_id"], bool(connection["rehearsal"]))
             _end_what_was_cut_short(survey, project["project_id"], cohort, audience_id, terms)
-        undoing = approved.undoes if approved else ""
-        fresh = survey.undo(undoing) if undoing else survey.cohort(project, cohort, audience_id, terms)
-        if approved:
-            receipts.keep_plan(home, fresh)
-            check_unchanged(approved, fresh)
-            fresh = _under_its_id(home, fresh, approved)
+        fresh = _fresh(survey, project, cohort, audience_id, terms, approved)
         review(fresh)
         if dry_run:
             return _keep(home, fresh)
@@ -104,9 +100,18 @@ def export(home: Path, cohort: str, audience_id: str, *, project_id: str | None 
         return _Run(survey, fresh, needless=needless).apply()
 
 
-def _under_its_id(home: Path, fresh: Plan, approved: Plan) -> Plan:
-    """The run goes by the id of the plan that was approved, unless that was applied before."""
-    row = ledger.run(home, approved.run_id)
+def _fresh(survey: Survey, project: dict[str, Any], cohort: str, audience_id: str, terms: Terms,
+           approved: Plan | None) -> Plan:
+    """The plan as of now. One that was approved keeps its id, unless it was applied before.
+
+    Raises UnsafePlan when more became due since the approval.
+    """
+    if approved is None:
+        return survey.cohort(project, cohort, audience_id, terms)
+    fresh = survey.undo(approved.undoes) if approved.undoes else survey.cohort(project, cohort, audience_id, terms)
+    receipts.keep_plan(survey.home, fresh)
+    check_unchanged(approved, fresh)
+    row = ledger.run(survey.home, approved.run_id)
     waiting = row is None or row["status"] in ("planned", "needs approval")
     return replace(fresh, run_id=approved.run_id) if waiting else fresh
 
@@ -139,18 +144,32 @@ def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audien
 
 @dataclass
 class _Run:
-    """One recorded execution of a plan."""
+    """One recorded execution of a plan.
+
+    ``needless``: approved changes that are none any more; ``target``: with the segment's id once there is one;
+    ``overruled``: hash → reason of those whom a plan made again no longer let in.
+    """
 
     survey: Survey
     plan: Plan
     started_at: str = field(default_factory=ledger.now)
     needless: int = 0
+    target: Target = field(init=False)
+    delivery: Delivery = field(init=False)
+    overruled: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.home, self.client, self.target = self.survey.home, self.survey.client, self.plan.target
+        self.target = self.plan.target
         self.delivery = Delivery(self.home, self.client, self.plan.run_id, self.survey.progress,
                                  ledger.chunks_sent(self.home, self.plan.run_id))
-        self.overruled: dict[str, str] = {}
+
+    @property
+    def home(self) -> Path:
+        return self.survey.home
+
+    @property
+    def client(self) -> Client:
+        return self.survey.client
 
     def apply(self) -> dict[str, Any]:
         """Send until everyone is proven, in a few rounds at most."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cohortsync.plan import ADDING, NOT_MAILABLE, OWN_RULES
+from cohortsync.words import Rule, decide
 
 TOUCHED = ["member_hash", "address", "canonical_id", "reason"]
 
@@ -40,19 +41,21 @@ def undo_people(done: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFr
     key = done["member_hash"]
     status = key.map(members.drop_duplicates("member_hash").set_index("member_hash")["status"])
     there, was_added = key.isin(on_segment["member_hash"]), done["move"] == "add"
-    own_rule = np.where(key.isin(forgotten), "forgotten_here", np.where(
-        done["reason"].isin(OWN_RULES), done["reason"], np.where(~consent, "no_consent", "")))
-    rules = [(key.isin(changed_since), "leave", "changed_by_a_later_run"),
-             (was_added & ~there, "leave", "not_there_any_more"), (was_added, "remove", "undo"),
-             (there, "leave", "there_again"), (own_rule != "", "refuse", own_rule),
-             (status.isna(), "leave", "not_in_audience"), (status.isin(NOT_MAILABLE), "refuse", status)]
-    holds = [np.asarray(rule, dtype=bool) for rule, _, _ in rules]
-    reasons = [np.full(len(done), reason, dtype=object) if isinstance(reason, str) else np.asarray(reason, dtype=object)
-               for _, _, reason in rules]
+    off = there.map({True: "remove", False: "refuse"})
+    word, reason = decide([
+        Rule(key.isin(changed_since), "leave", "changed_by_a_later_run"),
+        Rule(was_added & ~there, "leave", "not_there_any_more"),
+        Rule(was_added, "remove", "undo"),
+        Rule(key.isin(forgotten), off, "forgotten_here"),
+        Rule(~consent, off, "no_consent"),
+        Rule(there, "leave", "there_again"),
+        Rule(done["reason"].isin(OWN_RULES), "refuse", done["reason"]),
+        Rule(status.isna(), "leave", "not_in_audience"),
+        Rule(status.isin(NOT_MAILABLE), "refuse", status),
+    ], "add_existing", "undo")
     return done[["member_hash", "address", "canonical_id"]].assign(
-        word=(word := np.select(holds, [word for _, word, _ in rules], "add_existing")),
-        exportable=np.isin(word, ["add_existing", "refuse"]), reason=np.select(holds, reasons, "undo"),
-        status=status, in_segment=there, was_exported=was_added, old_hash=None, old_address=None).astype(
+        word=word, exportable=np.isin(word, ["add_existing", "refuse"]), reason=reason, status=status,
+        in_segment=there, was_exported=was_added, old_hash=None, old_address=None).astype(
         dict.fromkeys(["word", "reason", "canonical_id"], "str"))
 
 

@@ -5,13 +5,12 @@ Three views meet here: what the last export left on the segment, what the cohort
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cohortsync import emails
 from cohortsync.plan import EXPORT_COLUMNS, NOT_MAILABLE, among, looked_up
 
 TOLD_APART = ("compliance", "forgotten")  # remembered refusals that keep their name; the rest is rejected_before
@@ -32,6 +31,21 @@ NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
 def why(reason: str) -> str:
     """The reasons of a person's word or outcome, as they read."""
     return ", ".join(EXPLAINED.get(part, part) for part in reason.split(", "))
+
+
+class Rule(NamedTuple):
+    """For whom it ``holds``, and their word and reason: one for all of them, or a column."""
+
+    holds: pd.Series
+    word: Any
+    reason: Any
+
+
+def decide(rules: Sequence[Rule], word: str, reason: str) -> tuple[np.ndarray, np.ndarray]:
+    """Each person's word and reason by the first rule that holds for them; by none, those given last."""
+    holds = [rule.holds.to_numpy(dtype=bool) for rule in rules]
+    return (np.select(holds, [np.asarray(rule.word, dtype=object) for rule in rules], word),
+            np.select(holds, [np.asarray(rule.reason, dtype=object) for rule in rules], reason))
 
 
 def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFrame, rejects: Mapping[str, str],
@@ -55,8 +69,6 @@ def plan_people(audience: pd.DataFrame, members: pd.DataFrame, on_segment: pd.Da
 def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame) -> pd.DataFrame:
     """The exportable users, and where each stands in the three views."""
     wanted = audience[audience["reason"] == "exportable"].copy()
-    if "member_hash" not in wanted:
-        wanted["member_hash"] = wanted["address"].map(emails.member_hash).astype("str")
     wanted["status"] = looked_up(wanted["member_hash"], status)
     wanted["in_segment"] = among(wanted["member_hash"], on_segment["member_hash"])
     wanted["edit"] = looked_up(wanted["member_hash"], left.set_index("member_hash")["edit"])
@@ -66,27 +78,25 @@ def _wanted(audience: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame,
 
 def _words(wanted: pd.DataFrame, rejects: Mapping[str, str], forgotten: Set[str], exported_before: bool,
            keep_hand_edits: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Each person's word and reason; where several rules hold, the first of them."""
+    """Each person's word and reason."""
     key, there, new = wanted["member_hash"], wanted["in_segment"], wanted["status"].isna()
-    barred = wanted["status"].isin(NOT_MAILABLE)
-    taken_off = ~there & ~new & ((wanted["edit"] == "") | (wanted["edit"] == "removed_by_hand"))
-    put_on = there & ~wanted["was_exported"] & exported_before
+    off = there.map({True: "remove", False: "refuse"})
+    consent = wanted["consent"].fillna(False).astype(bool) if "consent" in wanted else pd.Series(True, index=key.index)
     refusal = key.map(rejects) if rejects else pd.Series(None, index=key.index, dtype="object")
     named = refusal.where(refusal.isin(TOLD_APART), "rejected_before")
-    consent = wanted["consent"].fillna(False).astype(bool) if "consent" in wanted else pd.Series(True, index=key.index)
-    unlike = there.map({True: "remove", False: "refuse"})
-    rules = [(among(key, forgotten), unlike, "forgotten_here"), (~consent, unlike, "no_consent"),
-             (barred, "refuse", wanted["status"]), (new & ~there & refusal.notna(), "refuse", named),
-             (put_on, "keep", "added_by_hand"), (there, "keep", ""),
-             (taken_off & keep_hand_edits, "refuse", "removed_by_hand"),
-             (taken_off, "add_existing", "removed_by_hand"), (new, "add_new", "")]
-    holds = [rule[0].to_numpy(dtype=bool) for rule in rules]
-    return (np.select(holds, [_column(rule[1]) for rule in rules], "add_existing"),
-            np.select(holds, [_column(rule[2]) for rule in rules], ""))
-
-
-def _column(value: Any) -> np.ndarray:
-    return value.to_numpy(dtype=object) if isinstance(value, pd.Series) else np.array(value, dtype=object)
+    put_on = there & ~wanted["was_exported"] & exported_before
+    taken_off = ~there & ~new & wanted["edit"].isin(["", "removed_by_hand"])
+    return decide([
+        Rule(among(key, forgotten), off, "forgotten_here"),
+        Rule(~consent, off, "no_consent"),
+        Rule(wanted["status"].isin(NOT_MAILABLE), "refuse", wanted["status"]),
+        Rule(new & ~there & refusal.notna(), "refuse", named),
+        Rule(put_on, "keep", "added_by_hand"),
+        Rule(there, "keep", ""),
+        Rule(taken_off & keep_hand_edits, "refuse", "removed_by_hand"),
+        Rule(taken_off, "add_existing", "removed_by_hand"),
+        Rule(new, "add_new", ""),
+    ], "add_existing", "")
 
 
 def _others(wanted: pd.DataFrame, status: pd.Series, on_segment: pd.DataFrame, left: pd.DataFrame,

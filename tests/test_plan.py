@@ -17,8 +17,10 @@ TARGET = Target("acc", "Account", "a1b2", "Newsletter", True, 7, "mixpanel_vip")
 
 
 def audience(*addresses: str) -> pd.DataFrame:
-    return pd.DataFrame([(a, a, "exportable", a, "Ann", None, pd.NaT) for a in addresses], columns=[
-        "distinct_id", "canonical_id", "reason", "address", "first_name", "last_name", "last_seen_at"])
+    columns = ["distinct_id", "canonical_id", "reason", "address", "first_name", "last_name", "last_seen_at",
+               "member_hash"]
+    return pd.DataFrame([(a, a, "exportable", a, "Ann", None, pd.NaT, member_hash(a)) for a in addresses],
+                        columns=columns)
 
 
 def members(**statuses: str) -> pd.DataFrame:

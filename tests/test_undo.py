@@ -66,6 +66,7 @@ def test_nobody_is_put_back_who_may_not_be_mailed(status: str) -> None:
     assert undone(done, {BOB: status}, []) == {BOB: ("refuse", status)}
     assert undone(done, {}, []) == {BOB: ("leave", "not_in_audience")}
     assert undone(done, {BOB: "subscribed"}, [], consent=False) == {BOB: ("refuse", "no_consent")}
+    assert undone(done, {BOB: "subscribed"}, [BOB], consent=False) == {BOB: ("remove", "no_consent")}
     by_rule = moved(outcome((BOB, "remove", "refused", None)).assign(reason="forgotten_here"))
     assert undone(by_rule, {BOB: "subscribed"}, []) == {BOB: ("refuse", "forgotten_here")}
 
