@@ -78,11 +78,22 @@ class Delivery:
 
     def make_fields(self, plan: Plan) -> None:
         """Make the merge fields that the plan needs and the audience lacks."""
-        there = {row["tag"] for row in mailchimp.fetch_merge_fields(self.client, plan.target.audience_id)}
+        there = self._tags(plan)
         for tag, kind in plan.new_fields.items():
             if tag not in there:
-                self.client.send(mailchimp.build_merge_field(plan.target.audience_id, tag, kind))
-                self.fields_made += 1
+                self._make_field(plan, tag, kind)
+
+    def _make_field(self, plan: Plan, tag: str, kind: str) -> None:
+        """Mailchimp says no to a field that a try before has made, though that one was answered with an error."""
+        try:
+            self.client.send(mailchimp.build_merge_field(plan.target.audience_id, tag, kind))
+        except ApiFinal:
+            if tag not in self._tags(plan):
+                raise
+        self.fields_made += 1
+
+    def _tags(self, plan: Plan) -> set[str]:
+        return {row["tag"] for row in mailchimp.fetch_merge_fields(self.client, plan.target.audience_id)}
 
     def _patch(self, target: Target, people: pd.DataFrame) -> None:
         """Write the merge fields of people who are there already, one request each."""

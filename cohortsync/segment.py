@@ -81,13 +81,22 @@ def secure(home: Path, client: Client, plan: Plan) -> Plan:
     if target.segment_id is None:
         _record(home, plan)
         try:
-            made = client.send(mailchimp.build_segment(target.audience_id, target.segment_name))
+            made = client.send(mailchimp.build_segment(target.audience_id, target.segment_name),
+                               lambda which_try: _require_unmade(client, target, which_try))
         except ApiFinal:
             ledger.forget_segment(home, *_key(plan))
             raise
         plan = replace(plan, target=replace(target, segment_id=int(made["id"])))
     keep(home, plan)
     return plan
+
+
+def _require_unmade(client: Client, target: Target, which_try: int) -> None:
+    """Do not make a segment twice: a try that was answered with an error may have made it all the same."""
+    present = mailchimp.fetch_segments(client, target.audience_id) if which_try > 1 else []
+    if target.segment_name in {segment["name"] for segment in present}:
+        raise mailchimp.Unanswered(f"Mailchimp answered with an error, and may have made the segment "
+                                   f"{target.segment_name} all the same. Sync again: it is found then.")
 
 
 def _key(plan: Plan) -> tuple[str, str, str, str]:

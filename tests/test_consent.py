@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import faulty
 import pytest
-from conftest import OWNER_KEY, SAMPLE
-from test_sync import Side, cut_short, whole_people
+from mailchimp_side import Side
+from test_sync import cut_short, whole_people
 
 import cohortsync as cs
-from cohortsync import ledger, sandbox
+from cohortsync import ledger
 from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.plan import Plan
 
 ANN, BOB = "ann@harbor.example", "bob@harbor.example"
 Proxied = tuple[cs.Workspace, faulty.Proxy, Side]
-
-
-@pytest.fixture
-def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[Proxied]:
-    """A workspace whose way to the local Mailchimp leads through a proxy that can go wrong."""
-    seed = SAMPLE / "mailchimp_members.ndjson"
-    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
-        workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)
-        yield workspace, proxy, Side(running.mailchimp_url)
 
 
 def load_two(workspace: cs.Workspace, tmp_path: Path, bob_agrees: bool) -> None:

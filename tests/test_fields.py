@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import faulty
 import pandas as pd
 import pytest
 from mailchimp_side import Side
+from test_sync import fault_on
 
 import cohortsync as cs
 from cohortsync import fields, ledger
@@ -109,6 +111,16 @@ def test_new_people_come_with_their_fields_and_the_field_is_made_that_was_missin
     assert (receipt["added"], receipt["field_writes"], receipt["writes"]) == (2, 2, plan.writes)
     assert merge_fields(side)[ANN] == {"FNAME": "Ann", "LNAME": "", "CITY": "Berlin", "VISITS": 3}
     assert "Berlin" not in connected.outcome(receipt["run_id"]).to_csv()
+
+
+def test_a_field_that_was_made_though_the_answer_was_an_error_is_taken_as_made(
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    load_two(workspace, tmp_path)
+    fault_on(proxy, "POST", "/merge-fields", "done_500")
+    receipt = workspace.sync("two", side.audience_id, fields={"$city": "CITY"}, create_fields=True)
+    assert (receipt["status"], receipt["field_writes"]) == ("completed", 1)
+    assert {address: found["CITY"] for address, found in merge_fields(side).items()} == {ANN: "Berlin", BOB: "Rome"}
 
 
 def test_people_who_are_there_keep_their_fields_unless_it_is_asked_for(

@@ -321,10 +321,11 @@ def test_what_passes_by_itself_does_not_fail_a_sync(
     assert receipt["added"] == planned
 
 
+@pytest.mark.parametrize("kind", ["lost", "done_500"])
 def test_an_answer_lost_while_the_segment_was_made_makes_no_second_one(
-        proxied: tuple[cs.Workspace, faulty.Proxy, Side]) -> None:
+        proxied: tuple[cs.Workspace, faulty.Proxy, Side], kind: str) -> None:
     workspace, proxy, side = proxied
-    fault_on(proxy, "POST", "/segments", "lost")
+    fault_on(proxy, "POST", "/segments", kind)
     with pytest.raises(cs.CohortsyncError):
         workspace.sync(COHORT, side.audience_id)
     assert workspace.sync(COHORT, side.audience_id)["status"] == "completed"
