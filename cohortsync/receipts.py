@@ -21,8 +21,8 @@ from cohortsync.plan import Plan, Target, Terms, shown
 
 SINCE_0_1_0 = {"was_exported": False, "old_hash": None, "old_address": None}  # columns that its runs do not have
 WROTE = ("applying", "completed", "incomplete", "interrupted", "failed")  # runs that may have changed the segment
-RUN_COLUMNS = ["run_id", "cohort", "target", "audience_name", "status", "added", "kept", "removed", "refused",
-               "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
+RUN_COLUMNS = ["run_id", "cohort", "target", "audience_id", "audience_name", "status", "added", "kept", "removed",
+               "refused", "requests", "accounted", "size", "started_at", "finished_at", "rehearsal"]
 
 
 def folder(home: Path, run_id: str) -> Path:
@@ -94,9 +94,12 @@ def proof_table(home: Path, run_id: str) -> pd.DataFrame:
     return proof.table(excluded, proven_outcome(home, run_id))
 
 
-def shown_outcome(home: Path, run_id: str) -> pd.DataFrame:
-    """As ``outcome``, addresses masked."""
-    return shown(outcome(home, run_id))
+def shown_outcome(home: Path, run_id: str, limit: int | None = None) -> pd.DataFrame:
+    """As ``outcome``, addresses masked; of the first ``limit`` people, of how many in ``attrs["people"]``."""
+    people = outcome(home, run_id)
+    first = shown(people if limit is None else people.head(limit))
+    first.attrs["people"] = len(people)
+    return first
 
 
 def listed(home: Path, project_id: str | None) -> pd.DataFrame:

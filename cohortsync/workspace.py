@@ -391,9 +391,9 @@ class Workspace(Reader):
         """Everyone of a run in a few rows: ``outcome, reason, people``; those of the cohort add up to its size."""
         return receipts.proof_table(self.home, run_id)
 
-    def outcome(self, run_id: str) -> pd.DataFrame:
-        """What became of each person in a run; addresses masked."""
-        return receipts.shown_outcome(self.home, run_id)
+    def outcome(self, run_id: str, limit: int | None = None) -> pd.DataFrame:
+        """What became of each person in a run, or of the first so many; addresses masked."""
+        return receipts.shown_outcome(self.home, run_id, limit)
 
     # syncs that stand
 

@@ -7,7 +7,7 @@ import streamlit as st
 import cohortsync as cs
 from cohortsync.orders import DYNAMIC, ONE_TIME
 from cohortsync.pages import frame, shown
-from cohortsync.plan import Plan
+from cohortsync.plan import Plan, Terms
 from cohortsync.plan import shown as fit_to_show
 from cohortsync.words import why
 
@@ -29,8 +29,7 @@ def show(plan: Plan) -> None:
                    if word in plan.counts})
     frame.metrics({name.replace("_", " ").capitalize(): (plan.numbers[name], meaning)
                    for name, meaning in NUMBERS.items()})
-    if said := str(plan.terms):
-        st.caption(f"**Terms:** {frame.plain(said)}")
+    show_terms(plan.terms)
     _show_bill(plan)
     for warning in plan.warnings:
         st.warning(frame.plain(warning), icon=":material/warning:")
@@ -40,11 +39,23 @@ def show(plan: Plan) -> None:
     shown.figure(cs.charts.plan(plan.counts), "plan_figure")
 
 
+def show_terms(terms: Terms) -> None:
+    if said := str(terms):
+        st.caption(f"**Terms:** {frame.plain(said)}")
+
+
+def show_guards(plan: Plan) -> None:
+    """What stops the plan until a person says yes."""
+    for guard in plan.guards:
+        st.warning(f"**A guard stops this plan.** {frame.plain(guard.message.partition('. ')[0])}.",
+                   icon=":material/front_hand:")
+
+
 def _show_bill(plan: Plan) -> None:
     """What Mailchimp will bill, what Mixpanel will, and how many requests it takes."""
     mailchimp, mixpanel = st.columns(2, border=True)
     requests = plan.requests
-    more = f" and {requests['field_writes']:,} more write merge fields" if requests["field_writes"] else ""
+    more = f", and {requests['field_writes']:,} more for merge fields" if requests["field_writes"] else ""
     mailchimp.metric("Mailchimp: new billed contacts", f"{plan.new_billed_contacts:,}",
                      help="Contacts that the audience holds after the sync and not before.")
     mailchimp.caption(f"New contacts become {plan.new_contacts}. {requests['writes']} requests will write{more}.")
@@ -67,9 +78,7 @@ def agreed(plan: Plan) -> bool:
 def words(plan: Plan) -> list[str] | None:
     """The words of the command line that apply the plan, once it is approved."""
     confirmed, options = agreed(plan), ["--yes"]
-    for guard in plan.guards:
-        st.warning(f"**A guard stops this plan.** {frame.plain(guard.message.partition('. ')[0])}.",
-                   icon=":material/front_hand:")
+    show_guards(plan)
     if plan.guards:
         typed = st.text_input("Type how many people the plan changes to go on all the same", key="typed_number",
                               placeholder=str(plan.changes))

@@ -15,10 +15,11 @@ HEADINGS = {"email": "E-mail", "first_name": "First name", "last_name": "Last na
             "distinct_id": "Id in the cohort", "canonical_id": "User", "last_seen_at": "Last seen (UTC)"}
 
 
-def show_standing(standing: pd.DataFrame) -> None:
+def show_standing(workspace: cs.Workspace, standing: pd.DataFrame) -> None:
     """New, there or refused, in each audience as it was last read; without a connection there is none."""
+    names = frame.audience_names(workspace)
     for audience, rows in standing.groupby("audience_id"):
-        st.header(f"In the Mailchimp audience {audience}, as last read", anchor=False)
+        st.header(f"In the audience {frame.plain(names.get(str(audience), audience))}, as last read", anchor=False)
         shown.figure(cs.charts.standing(rows), f"standing-{audience}")
 
 
@@ -35,7 +36,7 @@ st.page_link(frame.PAGES / "export.py", label="Export this cohort", icon=":mater
 if summary["warning"]:
     st.warning(frame.plain(summary["warning"]), icon=":material/warning:")
 shown.figure(cs.charts.reasons(summary), "reasons_figure")
-show_standing(standing)
+show_standing(workspace, standing)
 
 st.header("People", anchor=False)
 reasons = {reason: count for reason, count in summary["reasons"].items() if count}

@@ -155,6 +155,12 @@ def audiences(workspace: cs.Workspace) -> dict[str, str]:
     return st.session_state["audiences"]
 
 
+def audience_names(workspace: cs.Workspace) -> dict[str, str]:
+    """Audiences by id, as far as they are known without asking: from runs, and from this session."""
+    runs = workspace.runs()
+    return dict(zip(runs["audience_id"], runs["audience_name"], strict=True)) | st.session_state.get("audiences", {})
+
+
 def cohort_and_audience(workspace: cs.Workspace) -> tuple[str, str]:
     """The two choices of an export, side by side; a link can make both."""
     names, found = cohort_names(workspace), audiences(workspace)

@@ -37,9 +37,10 @@ def show(workspace: cs.Workspace, receipt: dict[str, Any]) -> None:
                        "application/json", help="Counts and names of places; no addresses.", on_click="ignore",
                        icon=":material/download:")
     with frame.told():
-        outcome = workspace.outcome(receipt["run_id"])
+        outcome = workspace.outcome(receipt["run_id"], limit=shown.SHOWN)
     outcome = outcome.assign(status=outcome["status"].fillna("not in it"), reason=outcome["reason"].map(why))
-    shown.people(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome})
+    shown.people(outcome, {name: heading for name, heading in OUTCOME.items() if name in outcome},
+                 outcome.attrs["people"])
 
 
 def _verdict(receipt: dict[str, Any]) -> None:

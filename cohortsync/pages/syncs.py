@@ -13,9 +13,9 @@ from cohortsync.pages import approval, frame, login, progress, shown
 from cohortsync.plan import Terms
 
 HEADINGS = {"cohort": "Cohort", "audience_name": "Audience", "kind": "How often", "status": "Status",
-            "last_run": "Last run", "due": "Due next (UTC)"}
-HISTORY = {"status": "How it ended", "reason": "Why", "started": "Begun (UTC)", "added": "Added", "kept": "Kept",
-           "removed": "Removed", "refused": "Refused"}
+            "due": "Due next (UTC)", "last_run": "Last run"}
+HISTORY = {"status": "How it ended", "started": "Begun (UTC)", "added": "Added", "kept": "Kept", "removed": "Removed",
+           "refused": "Refused", "reason": "Why"}
 COLOURS = {ACTIVE: "green", PAUSED: "gray", NEEDS_APPROVAL: "orange"}
 
 
@@ -23,16 +23,17 @@ def show_one(workspace: cs.Workspace, row: dict[str, Any], last_run: str) -> Non
     """How a sync stands, what can be done with it, and its history."""
     name = progress.name_of("standing", row["sync_id"])
     st.badge(row["status"], color=COLOURS.get(row["status"], "blue"))  # type: ignore[arg-type]
-    st.markdown(frame.plain(last_run))
-    if said := str(Terms(**json.loads(row["terms"]))):
-        st.caption(f"**Terms:** {frame.plain(said)}")
-    if row["reason"]:
-        st.warning(frame.plain(row["reason"]), icon=":material/front_hand:")
+    if row["status"] != NEEDS_APPROVAL:  # what waits is told with its plan
+        st.markdown(frame.plain(last_run))
+        approval.show_terms(Terms(**json.loads(row["terms"])))
+        if row["reason"]:
+            st.warning(frame.plain(row["reason"]), icon=":material/front_hand:")
     progress.follow(workspace, name)
     if not progress.at_work(workspace, name) and login.only_admins("running, pausing and approving syncs"):
         if row["status"] == NEEDS_APPROVAL:
             approve(workspace, row, name)
         act(workspace, row, name)
+    st.header("Its runs", anchor=False)
     history = workspace.sync_history(row["sync_id"])
     shown.table(history.assign(started=shown.minute(history["started_at"]), status=history["status"].str.capitalize()),
                 HISTORY)
@@ -43,6 +44,7 @@ def approve(workspace: cs.Workspace, row: dict[str, Any], name: str) -> None:
     with frame.told():
         plan = workspace.waiting_plan(row["sync_id"])
     approval.show(plan)
+    approval.show_guards(plan)
     if approval.agreed(plan) and st.button("Approve this plan", type="primary", icon=":material/thumb_up:"):
         progress.begin(workspace, name, f"Syncing {row['cohort']}", ["syncs", "approve", row["sync_id"], "--yes"])
 
