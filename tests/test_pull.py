@@ -268,13 +268,18 @@ def test_days_after_today_are_left_out_and_said(workspace: cs.Workspace) -> None
         date(2026, 11, 21), ["events of days after 2026-11-21, which is today in the project"])
 
 
-def test_days_of_a_pull_that_did_not_complete_come_with_no_other(own: Any, workspace: cs.Workspace) -> None:
+def pull_until_the_hour_is_used_up(own: Any, workspace: cs.Workspace) -> None:
+    """A pull that ends before all of it is there; the next may ask as much as it likes."""
     settle(own, query_per_hour=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COHORTSYNC_MIXPANEL_WAIT_SECONDS", "0")
         with pytest.raises(ApiTransient):
             workspace.pull(since=SINCE)
     settle(own, query_per_hour=60)
+
+
+def test_days_of_a_pull_that_did_not_complete_come_with_no_other(own: Any, workspace: cs.Workspace) -> None:
+    pull_until_the_hour_is_used_up(own, workspace)
     workspace.pull(cohorts=["few"], events=False)
     assert workspace.sql("from events").empty
     workspace.pull(since=date(2026, 11, 18), late_days=0)
@@ -287,12 +292,7 @@ def test_days_of_a_pull_that_did_not_complete_come_with_no_other(own: Any, works
 
 def test_days_whose_files_got_lost_before_they_were_loaded_are_asked_for_again(own: Any, workspace: cs.Workspace
                                                                               ) -> None:
-    settle(own, query_per_hour=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COHORTSYNC_MIXPANEL_WAIT_SECONDS", "0")
-        with pytest.raises(ApiTransient):
-            workspace.pull(since=SINCE)
-    settle(own, query_per_hour=60)
+    pull_until_the_hour_is_used_up(own, workspace)
     next((workspace.home / "raw" / PROJECT_ID / "events").glob("2026-11-15.*")).unlink()
     assert asked(workspace, since=SINCE, late_days=0) == [["15", "15"], ["20", "21"]]
     workspace.pull(since=SINCE)
