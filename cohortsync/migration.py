@@ -1,6 +1,6 @@
 """A workspace of an older release brought to the present formats, after a backup of it.
 
-**How to change a format.** The state's: write the table, or the column with its default, into ``ledger.SCHEMA``. The
+**How to change a format.** The state's: write the table, or the column with its default, into ``sql/state.sql``. The
 warehouse's: write it into ``sql/schema.sql``; where null will not do for what was loaded before, say in ``FILLED`` how
 a new table is filled. That is all: whatever a file lacks of what the two say is added when the workspace is opened.
 Raise ``ledger.VERSION`` with the first change after a release, and add that release's workspace to ``tests/released``.
@@ -76,7 +76,7 @@ def _tables(con: sqlite3.Connection) -> dict[str, str]:
 
 
 def _migrate_state(home: Path) -> None:
-    """Make every table what ``ledger.SCHEMA`` says, all or none; rows stay, with the defaults of what they lack."""
+    """Make every table what ``sql/state.sql`` says, all or none; rows stay, with the defaults of what they lack."""
     with closing(sqlite3.connect(":memory:")) as present:
         present.executescript(ledger.SCHEMA)
         wanted = _tables(present)
