@@ -264,11 +264,13 @@ class _Load:
     def _stage(self, sources: dict[int, Source]) -> list[Path]:
         """Write the files' events by day, as the view ``staged``; what is no event goes to quarantine."""
         staged = staging.stage(self.draft, sources, self.progress)
+        self.con.begin()  # a pull brings a file a day: they wait for the disk once, not each
         for number, source in sources.items():
             if spelt := staged.spelt.get(number):
                 self._note_split(source, spelt)
                 self._quarantine(source, staging.left_out(self.con, spelt))
             self._record_file(number, source, staged.taken.get(number, 0))
+        self.con.commit()
         return staged.paths
 
     def _report_events(self) -> None:
