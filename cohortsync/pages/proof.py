@@ -48,7 +48,7 @@ def _verdict(receipt: dict[str, Any]) -> None:
     waiting = receipt.get("awaiting_confirmation")
     if receipt["status"] == "completed":
         st.success(f"**Proven by reading back:** {accounted}, in {receipt['requests']} requests"
-                   + (f"; {waiting:,} still have to say yes" if waiting else "."), icon=":material/verified:")
+                   + (f"; still to say yes: {waiting:,}." if waiting else "."), icon=":material/verified:")
     elif receipt["status"] == "planned":
         st.info("**A dry run:** nothing was sent. The counts say what would have happened.",
                 icon=":material/edit_note:")
