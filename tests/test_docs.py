@@ -91,6 +91,15 @@ def test_every_link_and_picture_is_there(document: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
+@every_document
+def test_every_table_is_whole(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row)) for row in table.splitlines()]
+        assert len(rows) > 2 and re.fullmatch(r"[|:\s-]+", table.splitlines()[1]), table
+        assert {len(row) for row in rows} == {len(rows[0])}, table
+
+
 def test_every_make_target_named_is_one() -> None:
     targets = set(re.findall(r"^([.a-z]+):", read("Makefile"), re.MULTILINE))
     named = {target for document in DOCUMENTS
