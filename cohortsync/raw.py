@@ -22,7 +22,6 @@ from cohortsync.mixpanel import Interrupted
 from cohortsync.sources import Source, is_nested
 from cohortsync.warehouse import to_disk
 
-WRITERS = 8
 EPOCH = date(1970, 1, 1)
 MILLISECONDS_FROM = 100_000_000_000
 # As exports write a record; one written otherwise is looked at by itself.
@@ -71,8 +70,7 @@ class DayFile:
         self.longest = max(self.longest, len(lines))  # all at once, so not less than the longest of them
 
     def keep(self, path: Path) -> Kept:
-        self.file.close()
-        to_disk(self.draft)
+        """Give a file that is closed and on the disk its name."""
         self.draft.replace(path)
         usual = USUAL.match(b"\n" + self.first) and is_nested(self.first)
         return Kept(self.events, path, Source("events", path.resolve(), "", self.digest.hexdigest(), self.lines,
@@ -175,9 +173,10 @@ class DayFiles:
         self.writing.result()
         if self.files and not self.told:
             raise Interrupted("Mixpanel answered with something that is no events. Try again later.")
-        with ThreadPoolExecutor(WRITERS) as pool:  # the disk sees to several at once
-            kept = dict(zip(self.files, pool.map(DayFile.keep, self.files.values(), map(self._path, self.files)),
-                            strict=True))
+        for file in self.files.values():
+            file.file.close()
+        to_disk(*(file.draft for file in self.files.values()))
+        kept = {day: file.keep(self._path(day)) for day, file in self.files.items()}
         to_disk(self.folder)
         return {EPOCH + timedelta(day): kept.get(day, NOTHING) for day in range(self.first, self.last + 1)}
 

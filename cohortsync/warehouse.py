@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ TABLES = ("profiles", "cohorts", "cohort_members", "cohort_snapshots", "identiti
 
 # What a load may hold in memory (more goes to disk): 50 million events load in under 4 GiB, two thirds of it DuckDB's.
 MEMORY_MB = 2500
+DISK_THREADS = 8
 ROWS_HELD = 5_000  # of one day's events, before they are written
 DISK_ERRORS = (OSError, duckdb.IOException, duckdb.FatalException, sqlite3.OperationalError)
 
@@ -359,15 +361,19 @@ def _publish(draft: Draft, base: int) -> None:
     con.execute("detach generation")
     _lock_path(home, number).touch(mode=0o600)  # so that readers need no room on the disk
     new = [path for path in paths if path.name.startswith(f"{number:06d}")]
-    for path in [generation_path(home, number), *new, *{path.parent for path in new},
-                 home / "events", home / "warehouse", home]:
-        to_disk(path)
+    to_disk(generation_path(home, number), *new, *{path.parent for path in new}, home / "events", home / "warehouse",
+            home)
     if not ledger.publish_generation(home, number, base, draft.project, ledger.fingerprint(sql("schema"))):
         raise StoreError(f"Another load was published over generation {base} meanwhile. Run this load again.")
 
 
-def to_disk(path: Path) -> None:
-    """See that a file or folder outlives a power cut."""
+def to_disk(*paths: Path) -> None:
+    """See that files and folders outlive a power cut; the disk sees to several at once."""
+    with ThreadPoolExecutor(DISK_THREADS) as pool:
+        list(pool.map(_to_disk, paths))
+
+
+def _to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
