@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # nbconvert takes half a second to import
     from nbformat import NotebookNode
 
 PLOTLY = "application/vnd.plotly.v1+json"
+ALARM, STOPPED = "papermill-error-cell-tag", "**It stopped here; what follows was not done:**"  # in red, by papermill
 POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
           "form-action 'none'; base-uri 'none'")
 STYLE = """
@@ -31,6 +32,7 @@ th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid var(--line); 
 .number { text-align: right }
 pre { white-space: pre-wrap; font: inherit }
 .output_html { overflow-x: auto }
+.main-svg text[style*="rgb(118, 118, 118)"] { fill: var(--quiet) !important }
 footer { color: var(--quiet); border-top: 1px solid var(--line); margin-top: 2rem; padding-top: .5rem }
 """
 
@@ -41,7 +43,7 @@ def build_page(notebook: NotebookNode, note: str = "") -> str:
 
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True,
                             exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(_with_figures(notebook))
+    body, _ = exporter.from_notebook_node(_with_figures(_without_alarm(notebook)))
     body = re.sub(r"<td>(-?[\d,.]+%?)</td>", r'<td class="number">\1</td>', body)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -53,6 +55,17 @@ def title(notebook: NotebookNode) -> str:
     """The first heading of a notebook."""
     lines = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()
     return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), "Report")
+
+
+def _without_alarm(notebook: NotebookNode) -> NotebookNode:
+    """A copy that says in plain words where it stopped: a guard that stops a sync is no accident."""
+    calm = copy.deepcopy(notebook)
+    alarms = [cell for cell in calm.cells if ALARM in cell.metadata.get("tags", [])]
+    for cell in alarms:
+        cell.source, cell.metadata = STOPPED, {}
+    needless = {id(cell) for cell in alarms[:-1]}  # the last stands where it stopped
+    calm.cells = [cell for cell in calm.cells if id(cell) not in needless]
+    return calm
 
 
 def _with_figures(notebook: NotebookNode) -> NotebookNode:

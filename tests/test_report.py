@@ -9,6 +9,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from served import CHROMIUM, FLAGS
+from test_accessible import PALE
 
 import cohortsync as cs
 from cohortsync import report, runs
@@ -26,6 +27,35 @@ def test_a_report_shows_words_and_outputs_but_no_code() -> None:
     assert "<title>Cohorts &amp; mails</title>" in page
     assert "3,014 people" in page and "run 1 &lt;2&gt;" in page
     assert "secret_code" not in page
+
+
+def test_a_report_says_where_a_run_stopped_without_alarm() -> None:
+    def red(text: str) -> NotebookNode:
+        return new_markdown_cell(f'<span style="color:red">{text}</span>', metadata={"tags": [report.ALARM]})
+
+    stopped = executed(new_output("stream", text="A guard says no."))
+    stopped.cells = [red("An Exception was encountered"), stopped.cells[0],
+                     red('<span id="papermill-error-cell">Execution using papermill</span>'), stopped.cells[1]]
+    page = report.build_page(stopped)
+    assert "It stopped here" in page and "A guard says no." in page
+    assert "papermill" not in page and "Exception" not in page
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium found")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_of_a_report_stands_out(workspace: cs.Workspace, tmp_path: Path, theme: str) -> None:
+    figure = cs.charts.reasons(workspace.audience_summary("power-users"))
+    (tmp_path / "report.html").write_text(report.build_page(executed(
+        new_output("display_data", data={report.PLOTLY: figure.to_plotly_json()}))))
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(color_scheme=theme)
+        page.goto((tmp_path / "report.html").as_uri())
+        page.locator(".infolayer").first.wait_for()
+        assert page.get_by_text("can be exported").count()
+        assert page.evaluate(PALE) == []
+        browser.close()
 
 
 def test_a_notebook_without_a_heading_is_a_report() -> None:
