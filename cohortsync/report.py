@@ -29,7 +29,9 @@ h1, h2 { line-height: 1.25 }
 .jp-InputArea-prompt, .jp-OutputPrompt, .prompt, .anchor-link { display: none }
 table { border-collapse: collapse; border: 0; margin: 1rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid var(--line); text-align: left }
+.dataframe thead th { text-align: left !important }
 .number { text-align: right }
+.day { white-space: nowrap }
 pre { white-space: pre-wrap; font: inherit }
 .output_html { overflow-x: auto }
 .main-svg text[style*="rgb(118, 118, 118)"] { fill: var(--quiet) !important }
@@ -45,6 +47,7 @@ def build_page(notebook: NotebookNode, note: str = "") -> str:
                             exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(_with_figures(_without_alarm(notebook)))
     body = re.sub(r"<td>(-?[\d,.]+%?)</td>", r'<td class="number">\1</td>', body)
+    body = re.sub(r"<td>(\d{4}-\d\d(?:-\d\d)?)</td>", r'<td class="day">\1</td>', body)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
             f'<meta name="viewport" content="width=device-width"><title>{escape(title(notebook))}</title>'

@@ -58,6 +58,13 @@ def test_every_text_of_a_report_stands_out(workspace: cs.Workspace, tmp_path: Pa
         browser.close()
 
 
+def test_a_month_in_a_table_stays_on_one_line_and_a_number_stands_to_the_right() -> None:
+    page = report.build_page(executed(new_output("display_data", data={
+        "text/html": "<table><tr><td>2026-11</td><td>1,020</td></tr></table>"})))
+    assert '<td class="day">2026-11</td>' in page
+    assert '<td class="number">1,020</td>' in page
+
+
 def test_a_notebook_without_a_heading_is_a_report() -> None:
     assert "<title>Report</title>" in report.build_page(new_notebook())
 
