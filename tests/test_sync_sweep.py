@@ -99,11 +99,18 @@ def leaving(place: Place) -> Trial:
 
 @pytest.fixture(scope="module")
 def taken_back(leaving: Trial) -> Undisturbed:
-    """How an undo of that sync ends when nothing happens to it."""
+    """How an undo of that sync ends when nothing happens to it: whoever can be mailed is where they were before."""
+    before = leaving.on_segment(leaving.receipts[-1]["segment_id"])
     run = leaving.sync_until_done()
     assert run["added"] > 100 and run["removed"] > 100
     seconds = leaving.killed_at(None, undoing=run["run_id"])
-    return Undisturbed(seconds, leaving.members(), leaving.on_segment(run["segment_id"]))
+    after = leaving.on_segment(run["segment_id"])
+    assert mailable(after) == mailable(before)
+    return Undisturbed(seconds, leaving.members(), after)
+
+
+def mailable(people: dict[str, str]) -> set[str]:
+    return {key for key, status in people.items() if status not in trials.UNREACHABLE}
 
 
 @pytest.mark.parametrize("number", some(range(UNDO_KILLS), (7,)))

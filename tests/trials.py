@@ -5,6 +5,7 @@ What stands in the local Mailchimp is read from its own state, never by the code
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -225,10 +226,15 @@ class Trial:
         return next(receipt["segment_id"] for receipt in self.receipts if receipt["run_id"] == run_id)
 
     def moved_after(self, run_id: str) -> set[str]:
-        """Hashes of those whom a later run of this trial put on the segment or took off it, or may have."""
-        runs = [row["run_id"] for row in ledger.runs(self.place.workspace.home)
+        """Hashes of those whom a later run put on the segment or took off it, or may have.
+
+        A try to take this very run back that was cut short is none of them.
+        """
+        runs = [row for row in ledger.runs(self.place.workspace.home)
                 if row["audience_id"] == self.audience_id and row["status"] not in ("planned", "needs approval")]
-        plans = [self.kept(later, "plan") for later in runs[:runs.index(run_id)]]
+        later = itertools.takewhile(lambda row: row["run_id"] != run_id, runs)
+        plans = [self.kept(row["run_id"], "plan") for row in later
+                 if row["status"] == "completed" or row["receipt"].get("undoes") != run_id]
         return {key for plan in plans for key in [
             *plan.loc[plan["word"].isin(MOVING), "member_hash"], *plan["old_hash"].dropna()]}
 
