@@ -81,8 +81,10 @@ class Survey:
         done = undo.moved(receipts.proven_outcome(self.home, run_id))
         project = warehouse.required_project(self.home, first.project_id)
         target = self._target(project, first.cohort, first.target.audience_id, Terms())
-        receipt = (ledger.run(self.home, run_id) or {"receipt": {}})["receipt"]
-        if target.segment_id is None or receipt.get("segment_id") != target.segment_id:
+        wrote_to = (ledger.run(self.home, run_id) or {"receipt": {}})["receipt"].get("segment_id")
+        if wrote_to is None:
+            raise BadInput(f"Run {run_id} put nobody on a segment and took nobody off: nothing to undo.")
+        if wrote_to != target.segment_id:
             raise BadInput(f"The segment that run {run_id} wrote to is not the cohort's any more: nothing to undo.")
         members, on_segment, _ = self._standing(target, done["member_hash"], Terms())
         people = undo.undo_people(done, members, on_segment, self._moved_since(first, run_id),

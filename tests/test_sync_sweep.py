@@ -14,6 +14,8 @@ import pytest
 import trials
 from trials import Place, Trial
 
+from cohortsync.errors import BadInput
+
 pytestmark = pytest.mark.timeout(900)
 SYNCS, AT_ONCE = 1000, 10  # seeded syncs, and how many of them are one test
 UNDONE = 0.3  # the share of them that is taken back before the next
@@ -45,13 +47,21 @@ def test_syncs_under_faults_converge(place: Place, number: int) -> None:
             place.set(faults="all", fault_rate=trial.chance.choice([0.05, 0.15, 0.3]), fault_seed=seed,
                       refused_share=trial.chance.choice([0, 0, 0.1]))
             receipt = trial.sync_until_done()
-            if trial.chance.random() < UNDONE:
+            if receipt["segment_id"] and trial.chance.random() < UNDONE:
                 trial.undo_until_done(receipt["run_id"])
             place.set(fault_rate=0)
             receipt = trial.sync_until_done()
             trial.assert_converged(receipt)
             trial.edit_by_hand(receipt["segment_id"])
     place.check_contract()
+
+
+def test_a_run_that_made_no_segment_has_nothing_to_undo(place: Place) -> None:
+    trial = Trial(place, 198)  # its one person has bounced
+    receipt = trial.sync_until_done()
+    assert (receipt["refusals"], receipt["segment_id"]) == ({"cleaned": 1}, None)
+    with pytest.raises(BadInput, match="put nobody on a segment and took nobody off: nothing to undo"):
+        trial.undo(receipt["run_id"])
 
 
 # killed anywhere
