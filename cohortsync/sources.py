@@ -96,7 +96,7 @@ def _digest(path: Path, compression: str, tell: Tell) -> tuple[str, int, int]:
         with path.open("rb") as raw, igzip.open(raw) if compression == "gzip" else raw as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-                lines, last = lines + chunk.count(b"\n"), chunk[-1:]
+                lines, last = lines + int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))), chunk[-1:]
                 first_end, last_end = chunk.find(b"\n"), chunk.rfind(b"\n")
                 longest = max(longest, open_line + (len(chunk) if first_end < 0 else first_end))
                 open_line = len(chunk) - last_end - 1 + (open_line if last_end < 0 else 0)
