@@ -29,16 +29,16 @@ def cut(source: Source, tell: Tell, chunk_bytes: int = 1 << 20) -> pa.RecordBatc
 
 def _batches(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[pa.RecordBatch]:
     for line, block, ends in blocks(source, tell, chunk_bytes):
-        bounds = np.concatenate([_places(block, ends).ravel(), ends[-1:]]).astype(np.int32)
+        bounds = np.concatenate([places(block, ends).ravel(), ends[-1:]]).astype(np.int32)
         pieces = pa.StringArray.from_buffers(5 * len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
         yield pa.record_batch([pa.array(np.arange(line, line + len(ends))),
                                pa.FixedSizeListArray.from_arrays(pieces, 5)], schema=PIECES)
 
 
-def _places(block: bytes, ends: Numbers) -> Numbers:
-    """Where the five pieces of each line begin, a row a line."""
+def places(block: bytes, ends: Numbers) -> Numbers:
+    """Where the five pieces of each line begin, a row a line; all where the line does when it is the fifth."""
     starts = np.concatenate([[0], ends])[:-1].astype(np.int64)
-    places = np.repeat(starts[:, None], 5, axis=1)
+    found = np.repeat(starts[:, None], 5, axis=1)
     near = np.searchsorted(starts, len(block) - LEAST, "right")  # what is looked at below is within the block
     if near:
         words = np.ndarray(len(block) - 7, "<u8", block, strides=(1,))  # the eight bytes from each place on
@@ -48,8 +48,8 @@ def _places(block: bytes, ends: Numbers) -> Numbers:
         properties = name_ends + len(BEFORE_PROPERTIES) - 1
         usual = (_stands(words, starts, BEFORE_NAME) & _stands(words, name_ends, BEFORE_PROPERTIES)
                  & (words[ends - 8] >> 40 == int.from_bytes(END, "little")) & (properties < ends - len(END)))
-        places[:near][usual, 1:] = np.stack([names, name_ends, properties, ends - len(END) + 1], axis=1)[usual]
-    return places
+        found[:near][usual, 1:] = np.stack([names, name_ends, properties, ends - len(END) + 1], axis=1)[usual]
+    return found
 
 
 def _first_special(block: bytes, places: Numbers) -> Numbers:

@@ -17,6 +17,7 @@ import numpy as np
 from isal import igzip
 
 from cohortsync.config import private_folder
+from cohortsync.cutting import places
 from cohortsync.lines import CUT_SHORT
 from cohortsync.mixpanel import Interrupted
 from cohortsync.sources import Source, is_nested
@@ -30,8 +31,7 @@ BEGINS = re.compile(rb'\s*\{\s*"(?:event|properties)"\s*:')
 SOME_TIME = re.compile(rb'"time":\s?(\d{1,15})')
 CUT = re.compile(rb"[^\n]*" + CUT_SHORT.encode() + rb"\s*(?=\n)")
 LONGEST = 32 << 20
-# What stands around the brace of the properties, as exports write it and as Python does.
-BRACES = [(b'"properties":{', b'"time":'), (b'"properties": {', b'"time": ')]
+BEFORE_TIME = b'{"time":'
 DIGITS = 10  # of seconds from 2001 to 2286
 POWERS = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -111,10 +111,10 @@ class DayFiles:
             self._write_lines(text[:end])
 
     def _write_lines(self, block: bytes, ended: bool = False) -> None:
-        _refuse_cut_short(block)
-        ends = _places(block, b"\n") + 1
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
         seconds = _seconds_at_once(block, ends)
         if seconds is None:
+            _refuse_cut_short(block)
             seconds = np.array(USUAL.findall(b"\n" + block)).astype(np.int64)
         if len(seconds) == len(ends):
             self.told |= bool(len(seconds))
@@ -198,37 +198,18 @@ def day_files(folder: Path, mark: str, first: date, last: date) -> Iterator[DayF
             raise
 
 
-def _places(block: bytes, sign: bytes) -> Numbers:
-    return np.flatnonzero(np.frombuffer(block, np.uint8) == ord(sign))
-
-
 def _seconds_at_once(block: bytes, ends: Numbers) -> Numbers | None:
-    """The time of each line, where all are written alike and as exports write them; else None.
-
-    The second brace of a line opens its properties, and the time comes first in them.
-    """
-    starts, braces = np.concatenate([[0], ends[:-1]]), _places(block, b"{")
-    seconds = np.searchsorted(braces, starts) + 1
-    if not len(braces) or seconds[-1] >= len(braces):
+    """The time of each line, where all are whole and written as exports write them, time first; else None."""
+    found = places(block, ends)
+    properties, closing = found[:, 3], found[:, 4]
+    width = len(BEFORE_TIME) + DIGITS + 1
+    if (closing == found[:, 0]).any() or properties[-1] + width > len(block):
         return None
-    second = braces[seconds]
-    if (braces[seconds - 1] != starts).any() or (second >= ends).any():
-        return None
-    return next((found for before, after in BRACES
-                 if (found := _numbers_between(block, second + 1 - len(before), before + after)) is not None), None)
-
-
-def _numbers_between(block: bytes, places: Numbers, sign: bytes) -> Numbers | None:
-    """The numbers of ten digits behind a sign that stands at all of these places; else None."""
-    width = len(sign) + DIGITS + 1
-    if places[0] < 0 or places[-1] + width > len(block):
-        return None
-    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(block, np.uint8), width)[places]
-    digits, end = windows[:, len(sign):-1] - ord("0"), windows[:, -1]
-    if ((windows[:, :len(sign)] == np.frombuffer(sign, np.uint8)).all() and (digits <= 9).all()
-            and ((end == ord(",")) | (end == ord("}"))).all()):
-        return digits @ POWERS
-    return None
+    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(block, np.uint8), width)[properties]
+    digits, after = windows[:, len(BEFORE_TIME):-1] - ord("0"), windows[:, -1]
+    told = ((windows[:, :len(BEFORE_TIME)] == np.frombuffer(BEFORE_TIME, np.uint8)).all() and (digits <= 9).all()
+            and ((after == ord(",")) | (after == ord("}"))).all())
+    return digits @ POWERS if told else None
 
 
 def _refuse_cut_short(block: bytes) -> None:
