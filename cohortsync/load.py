@@ -285,8 +285,9 @@ class _Load:
         if self.pulled.days:
             self.report.rekeyed = self.scalar("select count(*) from staged where before_id <> distinct_id")
         self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
-            where insert_id is null and day in (select day from candidates group by day
-                having min((load_id, file_no)) <> max((load_id, file_no)))""")
+            where insert_id is null and day in (
+                select day from (select distinct day, load_id, file_no from candidates)
+                group by day having count(*) > 1)""")
 
     def _reckoned(self) -> dict[str, Any]:
         """The project, with what its events' times were found to be where that was left to be found."""

@@ -73,7 +73,7 @@ def cohortsync(home: Path, url: str) -> dict[str, Any]:
     start, loading = perf_counter(), [0.0]
 
     def step(label: str, _done: float, _total: float) -> None:
-        if not loading[0] and label == "Reading files":
+        if not loading[0] and label == "Writing events by day":
             loading[0] = perf_counter()
 
     report = workspace.pull(step, cohorts=[], since=FIRST, until=LAST)
