@@ -173,10 +173,11 @@ class Plan:
     def requests(self) -> dict[str, int]:
         """What applying takes: ``reads``, ``writes``, and beside them the least that 500 a call allows, ``minimum``.
 
-        The reads are those of planning once more, and of reading back and the archived where something is written.
+        A call that puts people on the segment takes as many off it. The reads are those of planning once more, and of
+        reading back and the archived where something is written.
         """
         counts = self.counts
-        minimum = sum(map(chunks, (counts["add_new"], counts["add_existing"], self.removals)))
+        minimum = chunks(counts["add_new"]) + max(chunks(counts["add_existing"]), chunks(self.removals))
         after = self.numbers["in_segment"]
         back = max(pages(after), 1) + bool(counts["add_new"]) + self.awaits_pending if self.changes else 0
         return {"reads": self.reads + back, "writes": self.writes, "minimum": minimum,
