@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cohortsync.plan import ADDING, NOT_MAILABLE, OWN_RULES
-from cohortsync.words import Rule, decide
+from cohortsync.words import Rule, decide, why
 
 TOUCHED = ["member_hash", "address", "canonical_id", "reason"]
 
@@ -62,8 +62,8 @@ def undo_people(done: pd.DataFrame, members: pd.DataFrame, on_segment: pd.DataFr
 def lasting(done: pd.DataFrame, people: pd.DataFrame) -> list[str]:
     """What an undo cannot take back, in words."""
     new = int(done["new"].sum())
-    found = [f"{new:,} contacts that the run brought into the audience stay there."] if new else []
+    found = [f"Contacts whom the run brought into the audience stay there: {new:,}."] if new else []
     if len(done):
         found.append("Mails that went out meanwhile, and automations that the tag has started, cannot be taken back.")
     left = people.loc[people["word"].isin(["leave", "refuse"]), "reason"].value_counts()
-    return found + [f"{number:,} people stay as they are: {reason}." for reason, number in left.items()]
+    return found + [f"People who stay as they are, {why(str(reason))}: {number:,}." for reason, number in left.items()]

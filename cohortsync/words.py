@@ -24,6 +24,8 @@ EXPLAINED = {
     "rejected_before": "refused by Mailchimp lately", "no_consent": "no consent", "address_changed": "new address",
     "added_by_hand": "added by hand in Mailchimp", "removed_by_hand": "removed by hand in Mailchimp",
     "not_in_target": "not in the cohort any more", "undo": "the run is taken back",
+    "changed_by_a_later_run": "moved by a later run", "not_there_any_more": "off the segment already",
+    "there_again": "on the segment again", "not_in_audience": "not in the audience any more",
 }
 NO_EXPORT = pd.DataFrame(columns=EXPORT_COLUMNS, dtype="str")
 

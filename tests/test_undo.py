@@ -43,7 +43,7 @@ def test_who_was_put_on_comes_off_and_who_was_taken_off_goes_on_again() -> None:
     done = moved(outcome((ANN, "add_new", "added", None), (BOB, "remove", "removed", None), (CY, "keep", "kept", None)))
     assert undone(done, {ANN: "subscribed", BOB: "subscribed"}, [ANN]) == {
         ANN: ("remove", "undo"), BOB: ("add_existing", "undo")}
-    assert lasting(done, pd.DataFrame({"word": [], "reason": []}))[0].startswith("1 contacts")
+    assert lasting(done, pd.DataFrame({"word": [], "reason": []}))[0].endswith("stay there: 1.")
 
 
 def test_a_changed_address_is_changed_back() -> None:
