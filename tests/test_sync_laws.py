@@ -19,7 +19,7 @@ from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp.members import act_as_person, archive_member, find_member, insert_member
 from cohortsync.sandbox.mailchimp.problems import Problem
 from cohortsync.sandbox.mailchimp.segments import delete_segment
-from cohortsync.sandbox.mailchimp.tags import add_to_segment, create_static_segment
+from cohortsync.sandbox.mailchimp.tags import add_to_segment, create_static_segment, find_tag
 
 USERS = 12
 COHORT = f"cohort-{USERS}"
@@ -128,14 +128,15 @@ class Life(RuleBasedStateMachine):
     @rule(people=st.sets(people))
     def a_segment_that_others_made_is_taken_over_only_where_that_is_asked(self, people: set[int]) -> None:
         with remembered(self.place.folder / "mailchimp.sqlite") as db:
-            if self.segment_id is not None:
-                delete_segment(db, self.trial.audience_id, str(self.segment_id))
+            while ours := find_tag(db, self.trial.audience_id, f"mixpanel_{COHORT}"):  # a sync cut short leaves one too
+                delete_segment(db, self.trial.audience_id, str(ours))
             theirs = create_static_segment(db, self.trial.audience_id, f"mixpanel_{COHORT}")
             members = [find_member(db, self.trial.audience_id, trials.at(self.address[n])) for n in people]
             add_to_segment(db, theirs, [member["id"] for member in members if member])
         before = self.trial.on_segment(theirs)
-        assert self.trial.sync() is None
-        assert self.trial.on_segment(theirs) == before
+        if before:  # one that nobody is on may be ours, asked for by a request that was never answered
+            assert self.trial.sync() is None
+            assert self.trial.on_segment(theirs) == before
         self.place.hand_over(theirs)
         receipt = self.synced(adopt=True)
         assert receipt["segment_id"] == theirs

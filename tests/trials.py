@@ -210,11 +210,12 @@ class Trial:
     def check(self, receipt: dict[str, Any]) -> None:
         """Whom a receipt calls added or kept is on the segment, whom it calls removed is not, whoever looks."""
         people = self.kept(receipt["run_id"], "outcome")
-        there = set(self.on_segment(receipt["segment_id"]))
+        status = self.on_segment(receipt["segment_id"])
+        there, shown = set(status), {key for key in status if status[key] != "archived"}  # who keep their tags unseen
         claimed = set(people.loc[people["outcome"].isin(["added", "kept"]), "member_hash"])
         gone = set(people.loc[people["outcome"] == "removed", "member_hash"])
         assert claimed <= there, f"seed {self.seed}: {len(claimed - there)} are claimed and not there"
-        assert not gone & there, f"seed {self.seed}: {len(gone & there)} were to be gone and are there"
+        assert not gone & shown, f"seed {self.seed}: {len(gone & shown)} were to be gone and are there"
         assert people["member_hash"].is_unique, f"seed {self.seed}: somebody twice"
         assert self.place.breaches() == []
 
