@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from isal import igzip
 
 from cohortsync.config import private_folder
-from cohortsync.cutting import places
+from cohortsync.cutting import Numbers, places
 from cohortsync.lines import CUT_SHORT
 from cohortsync.mixpanel import Interrupted
-from cohortsync.sources import Source, is_nested
+from cohortsync.sources import Source, is_nested, line_ends
 from cohortsync.warehouse import to_disk
 
 EPOCH = date(1970, 1, 1)
@@ -34,7 +33,6 @@ LONGEST = 32 << 20
 BEFORE_TIME = b'{"time":'
 DIGITS = 10  # of seconds from 2001 to 2286
 POWERS = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class DayFiles:
             self._write_lines(text[:end])
 
     def _write_lines(self, block: bytes, ended: bool = False) -> None:
-        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+        ends = line_ends(block)
         seconds = _seconds_at_once(block, ends)
         if seconds is None:
             _refuse_cut_short(block)

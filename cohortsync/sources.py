@@ -198,12 +198,17 @@ def blocks(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[tuple[int, 
         rest = file.read(len(BOM)).removeprefix(BOM)
         while chunk := file.read(chunk_bytes):
             block = rest + chunk
-            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+            ends = line_ends(block)
             rest = block[ends[-1]:] if len(ends) else block
             yield line, block, ends
             line += len(ends)
             tell(line - 1)
     yield line, rest, np.array([len(rest)] if rest else [], np.int64)
+
+
+def line_ends(block: bytes) -> npt.NDArray[np.int64]:
+    """Where each line of a block ends, its newline included; what stands after the last is no line yet."""
+    return np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
 
 
 def _slice(line: int, block: bytes, ends: npt.NDArray[np.int64]) -> pa.RecordBatch:

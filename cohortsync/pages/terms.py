@@ -23,13 +23,19 @@ def ask(workspace: cs.Workspace, audience: str) -> list[str] | None:
         if st.toggle("Send properties into merge fields", key="sends",
                      help="First and last names go into FNAME and LNAME anyway."):
             words += _fields(workspace, audience)
-        if st.toggle("Only people who agreed", key="agreed",
-                     help="Their profile has a property of your choice as true, 1 or yes."):
-            consent = st.selectbox("Property that must say yes", _properties(workspace), index=None, key="consent",
-                                   accept_new_options=True, placeholder="Choose, or type a property's name")
-            words = [*words, f"--consent-property={consent}"] if consent else None  # type: ignore[assignment]
+        agreed = _agreed(workspace)
         st.caption("A dynamic sync keeps the terms of its plan.")
-    return words
+    return None if agreed is None else words + agreed
+
+
+def _agreed(workspace: cs.Workspace) -> list[str] | None:
+    """Which property must say yes; None while none is chosen."""
+    if not st.toggle("Only people who agreed", key="agreed",
+                     help="Their profile has a property of your choice as true, 1 or yes."):
+        return []
+    consent = st.selectbox("Property that must say yes", _properties(workspace), index=None, key="consent",
+                           accept_new_options=True, placeholder="Choose, or type a property's name")
+    return [f"--consent-property={consent}"] if consent else None
 
 
 def _fields(workspace: cs.Workspace, audience: str) -> list[str]:
