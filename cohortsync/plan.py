@@ -362,3 +362,14 @@ def within(first: Plan, again: Plan) -> Plan:
     wrong = ((word == "add_new") & ~among(key, new)) | ((word == "add_existing") & ~among(key, staying)) | (
         (word == "remove") & ~among(key, off) & ~barred)
     return replace(again, people=people[~wrong], run_id=first.run_id)
+
+
+def outlived(first: Plan, again: Plan) -> bool:
+    """Whether a plan made again says by our own rules that someone comes off whom its first leaves on the segment.
+
+    Who took their consent back is taken off by a new plan, which the guards look at.
+    """
+    moved = [key for key, _ in moves(first)]
+    people = again.people
+    off = (people["word"] == "remove") & people["reason"].isin(OWN_RULES)
+    return bool((off & ~among(people["member_hash"], moved)).any())

@@ -11,7 +11,7 @@ import pandas as pd
 from cohortsync import audience, fields, ledger, mailchimp, mirror, mtu, receipts, segment, undo, warehouse
 from cohortsync.errors import BadInput
 from cohortsync.mailchimp import Client
-from cohortsync.plan import Plan, Target, Terms, moves, within
+from cohortsync.plan import Plan, Target, Terms, moves
 from cohortsync.sources import Progress, silent
 from cohortsync.words import plan_people
 
@@ -62,18 +62,15 @@ class Survey:
         return fields.fill(known, terms.fields, present, terms.create_fields)
 
     def again(self, first: Plan) -> Plan:
-        """What is left of a plan: the same people, fresh reads of Mailchimp, and nothing that the plan did not say.
-
-        Consent is as of now: nobody is sent any more who has taken it back since the plan was made.
-        """
+        """A plan made again for the same people, from fresh reads of Mailchimp; consent is as of now."""
         if first.undoes:
-            return within(first, self.undo(first.undoes))
+            return self.undo(first.undoes)
         project = warehouse.required_project(self.home, first.project_id)
         target = self._target(project, first.cohort, first.target.audience_id, first.terms)
         people = first.cohort_people()
         people["consent"] &= self._consent(project, people["canonical_id"], first.terms)
         found, _ = self._people(first.project_id, people, target, first.terms)
-        return within(first, replace(first, target=target, people=found))
+        return replace(first, target=target, people=found)
 
     def undo(self, run_id: str) -> Plan:
         """What would take a run back. Raises BadInput for a run that left no outcome, or whose segment is gone."""

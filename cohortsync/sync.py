@@ -19,7 +19,7 @@ from cohortsync.account import connected
 from cohortsync.delivery import Delivery
 from cohortsync.errors import CohortsyncError, UnsafePlan
 from cohortsync.mailchimp import Client
-from cohortsync.plan import NOT_MAILABLE, Plan, Target, Terms, check_guards, check_unchanged
+from cohortsync.plan import NOT_MAILABLE, Plan, Target, Terms, check_guards, check_unchanged, outlived, within
 from cohortsync.sources import Progress, silent
 from cohortsync.survey import Survey
 from cohortsync.warehouse import required_project
@@ -126,7 +126,7 @@ def _guard(home: Path, fresh: Plan, confirm: int | None) -> None:
 
 
 def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audience_id: str, terms: Terms) -> None:
-    """Finish this cohort's run that was cut short; one older than an interval, or on other terms, is only closed.
+    """Go on with this cohort's run that was cut short; one older than an interval, or on other terms, is only closed.
 
     Other cohorts' runs wait for their own next sync, and are closed when they are too old for that, as is one whose
     plan has expired.
@@ -137,7 +137,7 @@ def _end_what_was_cut_short(survey: Survey, project_id: str, cohort: str, audien
         ours = (row["project_id"], row["cohort"], row["audience_id"]) == (project_id, cohort, audience_id)
         if ours and receipts.has_plan(survey.home, row["run_id"]):
             run = _Run(survey, receipts.load_plan(survey.home, row["run_id"]), row["started_at"])
-            run.close() if old or run.plan.terms != terms else run.finish()
+            run.go_on(closing=old or run.plan.terms != terms)
         elif old:
             ledger.record_run(survey.home, {**row, "status": "interrupted", "finished_at": ledger.now()})
 
@@ -157,6 +157,7 @@ class _Run:
     target: Target = field(init=False)
     delivery: Delivery = field(init=False)
     overruled: dict[str, str] = field(default_factory=dict)
+    outlived: bool = False
 
     def __post_init__(self) -> None:
         self.target = self.plan.target
@@ -178,14 +179,15 @@ class _Run:
         self._record(status="applying")
         return self._rounds(self.plan)
 
-    def finish(self) -> dict[str, Any]:
-        """Go on with a run that was cut short."""
-        return self._rounds(self._again())
+    def go_on(self, closing: bool) -> dict[str, Any]:
+        """Finish a run that was cut short, or read back what it did and close it.
 
-    def close(self) -> dict[str, Any]:
-        """End a run that was cut short too long ago to go on with: read back what it did."""
-        self._again()
-        return self._prove(self._read_back(), status="interrupted")
+        It is closed, too, where someone whom it leaves on the segment may not be there any more: that takes a new plan.
+        """
+        left = self._again()
+        if closing or self.outlived:
+            return self._prove(self._read_back(), status="interrupted")
+        return self._rounds(left)
 
     def _rounds(self, plan: Plan) -> dict[str, Any]:
         try:
@@ -227,7 +229,8 @@ class _Run:
     def _again(self) -> Plan:
         """What is left of the plan, once all that was sent has come to an end."""
         self._settle()
-        again = self.survey.again(self.plan)
+        fresh = self.survey.again(self.plan)
+        again, self.outlived = within(self.plan, fresh), outlived(self.plan, fresh)
         self.target = again.target
         self.overruled |= proof.barred_now(again.people)
         return again

@@ -14,18 +14,23 @@ import cohortsync as cs
 from cohortsync import ledger
 from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
+from cohortsync.errors import UnsafePlan
 from cohortsync.plan import Plan
 
-ANN, BOB = "ann@harbor.example", "bob@harbor.example"
+ANN, BOB, CAT = "ann@harbor.example", "bob@harbor.example", "cat@harbor.example"
 Proxied = tuple[cs.Workspace, faulty.Proxy, Side]
 
 
 def load_two(workspace: cs.Workspace, tmp_path: Path, bob_agrees: bool) -> None:
     """A cohort of two, who both are new to the audience."""
-    people = [{"$distinct_id": name, "$properties": {"$email": address, "agreed": agrees}}
-              for name, address, agrees in (("a", ANN, True), ("b", BOB, bob_agrees))]
+    load_all(workspace, tmp_path, {ANN: True, BOB: bob_agrees})
+
+
+def load_all(workspace: cs.Workspace, tmp_path: Path, agrees: dict[str, bool]) -> None:
+    people = [{"$distinct_id": address[0], "$properties": {"$email": address, "agreed": yes}}
+              for address, yes in agrees.items()]
     (tmp_path / "p.ndjson").write_text("\n".join(map(json.dumps, people)))
-    (tmp_path / "c.txt").write_text("a\nb\n")
+    (tmp_path / "c.txt").write_text("\n".join(address[0] for address in agrees))
     workspace.load(profiles=[tmp_path / "p.ndjson"], cohorts={"two": tmp_path / "c.txt"})
 
 
@@ -62,6 +67,42 @@ def test_who_took_their_consent_back_before_a_run_is_taken_up_again_is_left_out(
     finished = workspace.receipt(cut)
     assert (finished["status"], finished["accounted"], finished["refusals"]) == ("completed", 2, {"no_consent": 1})
     assert BOB not in sent(proxy)
+
+
+def cut_short_with_cat(workspace: cs.Workspace, side: Side, tmp_path: Path) -> Plan:
+    """A run that is to add Cat to the two whom an export before it left on the segment, and that sent nothing yet."""
+    load_two(workspace, tmp_path, bob_agrees=True)
+    workspace.sync("two", side.audience_id, consent_property="agreed")
+    load_all(workspace, tmp_path, {ANN: True, BOB: True, CAT: True})
+    plan = workspace.plan("two", side.audience_id, consent_property="agreed")
+    cut_short(workspace, plan)
+    return plan
+
+
+def test_a_run_that_keeps_someone_who_took_their_consent_back_is_planned_anew_and_takes_them_off(
+        proxied: Proxied, tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    cut = cut_short_with_cat(workspace, side, tmp_path)
+    load_all(workspace, tmp_path, {ANN: True, BOB: False, CAT: True})
+    before = len(proxy.writes())
+    with pytest.raises(UnsafePlan, match="1 more changes became due"):
+        workspace.apply(cut)  # what was approved keeps Bob
+    assert len(proxy.writes()) == before
+    receipt = workspace.sync("two", side.audience_id, consent_property="agreed")
+    assert ledger.run(workspace.home, cut.run_id)["status"] == "interrupted"  # type: ignore[index]
+    assert (receipt["added"], receipt["writes"], receipt["refusals"]) == (1, 2, {"no_consent": 1})
+    assert outcomes(workspace, receipt["run_id"])[BOB] == ("refused", "no_consent")
+    assert side.on_segment("mixpanel_two") == {member_hash(ANN), member_hash(CAT)}
+
+
+def test_a_run_taken_up_again_when_nobody_consents_any_more_stops_at_the_guard(
+        proxied: Proxied, tmp_path: Path) -> None:
+    workspace, _, side = proxied
+    cut_short_with_cat(workspace, side, tmp_path)
+    load_all(workspace, tmp_path, {ANN: False, BOB: False, CAT: False})
+    with pytest.raises(UnsafePlan, match="takes all 2 people off"):
+        workspace.sync("two", side.audience_id, consent_property="agreed")
+    assert side.on_segment("mixpanel_two") == {member_hash(ANN), member_hash(BOB)}
 
 
 def test_who_takes_their_consent_back_while_an_answer_is_lost_comes_off_the_segment_again(

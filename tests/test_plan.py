@@ -9,7 +9,7 @@ import pytest
 
 from cohortsync.emails import member_hash
 from cohortsync.errors import UnsafePlan
-from cohortsync.plan import Plan, Target, check_guards, check_unchanged, within
+from cohortsync.plan import Plan, Target, check_guards, check_unchanged, outlived, within
 from cohortsync.words import plan_people
 
 ANN, BOB, CY = "ann@harbor.example", "bob@harbor.example", "cy@harbor.example"
@@ -235,3 +235,15 @@ def test_a_plan_made_again_does_nothing_that_its_first_did_not_say() -> None:
     again = a_plan(plan_people(audience(ANN, CY), members(ann="subscribed", bob="subscribed", cy="subscribed"),
                                on_segment(BOB), {}, exported(ANN)))
     assert within(first, again).people["address"].tolist() == [ANN]
+
+
+def test_a_plan_is_outlived_when_our_own_rules_bar_someone_whom_it_leaves_on_the_segment() -> None:
+    known = members(ann="subscribed", bob="subscribed")
+
+    def plan(ann_agrees: bool, bob_agrees: bool) -> Plan:
+        return a_plan(plan_people(audience(ANN, BOB).assign(consent=[ann_agrees, bob_agrees]), known, on_segment(ANN),
+                                  {}))
+
+    assert outlived(plan(True, True), plan(False, True))
+    assert not outlived(plan(True, True), plan(True, False))  # who is not there yet is simply not sent
+    assert not outlived(plan(False, True), plan(False, True))
