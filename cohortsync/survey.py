@@ -73,7 +73,10 @@ class Survey:
         return replace(first, target=target, people=found)
 
     def undo(self, run_id: str) -> Plan:
-        """What would take a run back. Raises BadInput for a run that left no outcome, or whose segment is gone."""
+        """What would take a run back, asking for consent as the run did.
+
+        Raises BadInput for a run that left no outcome, or whose segment is gone.
+        """
         made, first = self.client.made, receipts.load_plan(self.home, run_id)
         done = undo.moved(receipts.proven_outcome(self.home, run_id))
         project = warehouse.required_project(self.home, first.project_id)
@@ -89,7 +92,8 @@ class Survey:
                                   self._forgotten(first.project_id, done))
         settings, size = self.client.settings, int(people["word"].isin(["add_existing", "refuse"]).sum())
         return Plan(first.project_id, first.cohort, size, target, self.connection["new_contacts"], people, {},
-                    tuple(undo.lasting(done, people)), None, ledger.new_run_id(), Terms(), False,
+                    tuple(undo.lasting(done, people)), None, ledger.new_run_id(),
+                    Terms(consent_property=first.terms.consent_property), False,
                     self.client.made - made, (settings.guard_share, settings.guard_people), undoes=run_id)
 
     def _moved_since(self, first: Plan, run_id: str) -> set[str]:

@@ -124,6 +124,17 @@ def test_who_takes_their_consent_back_while_an_answer_is_lost_comes_off_the_segm
     assert side.statuses()[member_hash(BOB)] == "subscribed"  # the lost request had brought him in
 
 
+def test_an_undo_asks_for_consent_as_the_run_did_and_so_does_its_own_undo(proxied: Proxied, tmp_path: Path) -> None:
+    workspace, proxy, side = proxied
+    run = workspace.apply(planned(workspace, side, tmp_path))
+    undone = workspace.apply(workspace.undo(run["run_id"]), force=True)
+    load_two(workspace, tmp_path, bob_agrees=False)
+    before = sent(proxy).count(BOB)
+    receipt = workspace.apply(workspace.undo(undone["run_id"]))
+    assert (receipt["added"], receipt["refusals"]) == (1, {"no_consent": 1})
+    assert (side.on_segment("mixpanel_two"), sent(proxy).count(BOB)) == ({member_hash(ANN)}, before)
+
+
 def test_who_agrees_only_after_the_plan_waits_for_the_next(proxied: Proxied, tmp_path: Path) -> None:
     workspace, _, side = proxied
     cut = cut_short(workspace, planned(workspace, side, tmp_path, bob_agrees=False))
