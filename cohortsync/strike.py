@@ -73,7 +73,7 @@ def strike(path: Path, marks: Marks) -> int:
 def _strike_table(path: Path, marks: Marks) -> int:
     table = pq.read_table(path)
     wanted = pa.array([*marks.ids, *marks.addresses, *marks.hashes], pa.string())
-    theirs = pa.array([False] * len(table))
+    theirs = pa.array([False] * len(table), pa.bool_())
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             text = pc.cast(column, pa.string())

@@ -317,6 +317,14 @@ def test_a_line_is_theirs_mentions_them_or_stays_as_it_is(tmp_path: Path, line: 
     assert file.read_text() == "first\n" + (line if left is None else left)
 
 
+@pytest.mark.parametrize(("people", "left"), [(["u-1", "u-2"], ["u-2"]), ([" Ann@X.example"], []), ([], [])])
+def test_a_table_loses_their_rows_and_may_be_empty(tmp_path: Path, people: list[str], left: list[str]) -> None:
+    file = tmp_path / "people.parquet"
+    pd.DataFrame({"distinct_id": pd.Series(people, dtype="str"), "edit": None}).to_parquet(file)
+    assert strike.strike(file, Marks(frozenset({"u-1"}), frozenset({"ann@x.example"}))) == len(people) - len(left)
+    assert pd.read_parquet(file)["distinct_id"].tolist() == left
+
+
 # the workspace's folder
 
 @pytest.mark.parametrize(("mode", "holds", "closed"), [
