@@ -6,9 +6,11 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forked
 import pytest
 
 import cohortsync as cs
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mailchimp_side import Side
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+MEMBERS = SAMPLE / "mailchimp_members.ndjson"
 OWNER_KEY = "0" * 32 + "-us6"
 VIEWER_KEY = "0" * 32 + "-us2"
 REVOKED_KEY = "0" * 32 + "-us3"
@@ -39,10 +42,23 @@ def sample_files() -> dict[str, Any]:
             "cohorts": cohorts}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _processes_begin_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those that tests start neither import nor compile again what others did before them."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with pytest.MonkeyPatch.context() as patch:
+        keep_apart(patch, tmp_path_factory.mktemp("place"))
+        forked.PROCESSES.set_forkserver_preload(forked.MODULES)
+        forkserver.ensure_running()
+
+
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_apart(monkeypatch, tmp_path_factory.mktemp("place"))
+
+
+def keep_apart(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     """No test sees the user's workspace, keys or leases, or waits as long as a real account needs."""
-    place = tmp_path_factory.mktemp("place")
     for name in [name for name in os.environ if name.startswith("COHORTSYNC_") and name != "COHORTSYNC_CONTRACTS"]:
         monkeypatch.delenv(name)
     for name in ("MAILCHIMP_API_KEY", "MIXPANEL_USERNAME", "MIXPANEL_SECRET"):
@@ -58,8 +74,11 @@ def _own_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="module", autouse=True)
 def _consent_was_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No request of any test of a module changed anyone's status, wiped tags or brought anyone back."""
+    base = tmp_path_factory.getbasetemp()
+    before = set(base.iterdir())
     yield
-    found = {path: consent.breaches(path) for path in local_mailchimps(tmp_path_factory.getbasetemp())}
+    found = {path: consent.breaches(path) for folder in set(base.iterdir()) - before
+             for path in local_mailchimps(folder)}
     assert not {path: lines for path, lines in found.items() if lines}
 
 
@@ -91,27 +110,21 @@ def workspace(sample: Path, tmp_path: Path) -> cs.Workspace:
 @pytest.fixture(scope="module")
 def mailchimp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A running local Mailchimp that knows the sample's contacts."""
-    from cohortsync import sandbox
-
-    with sandbox.start(tmp_path_factory.mktemp("mailchimp"), seed=SAMPLE / "mailchimp_members.ndjson") as running:
+    with forked.sandbox(tmp_path_factory.mktemp("mailchimp"), seed=MEMBERS) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def mixpanel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A running local Mixpanel that has the sample's project."""
-    from cohortsync import sandbox
-
-    with sandbox.start(tmp_path_factory.mktemp("mixpanel"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path_factory.mktemp("mixpanel"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         yield running
 
 
 @pytest.fixture
 def connected(workspace: cs.Workspace, tmp_path: Path) -> Iterator[cs.Workspace]:
     """The sample workspace connected to a local Mailchimp of its own."""
-    from cohortsync import sandbox
-
-    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+    with forked.sandbox(tmp_path / "mailchimp", seed=MEMBERS) as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         yield workspace
 
@@ -122,9 +135,6 @@ def proxied(workspace: cs.Workspace, tmp_path: Path) -> Iterator[tuple[cs.Worksp
     from faulty import before
     from mailchimp_side import Side
 
-    from cohortsync import sandbox
-
-    seed = SAMPLE / "mailchimp_members.ndjson"
-    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, before(running.mailchimp_url) as proxy:
+    with forked.sandbox(tmp_path / "mailchimp", seed=MEMBERS) as running, before(running.mailchimp_url) as proxy:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", proxy.url)
         yield workspace, proxy, Side(running.mailchimp_url)

@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
+import tempfile
+from pathlib import Path
 from typing import Any
+
+from forked import Forked, command
+
+TIMEOUT = 240
 
 
 def cohortsync(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output is text."""
-    return subprocess.run([sys.executable, "-m", "cohortsync", *map(str, words)], env=os.environ | environment,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, start_new_session=True)
+    typed = [str(word) for word in words]
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = Forked(command, typed, out=out, err=err, environment=os.environ | environment)
+        process.join(TIMEOUT)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(typed, TIMEOUT, err.read_bytes())
+        return subprocess.CompletedProcess(typed, process.exitcode, out.read_text(), err.read_text())
 
 
 def answer(*words: object, **environment: str) -> Any:

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE, sample_files
+from terminal import cohortsync
 
 import cohortsync as cs
-from cohortsync import access, sandbox
+from cohortsync import access
 from cohortsync.errors import ApiFinal, BadInput, ConfigurationError
 
 SECRET = ADMIN.secret
@@ -25,8 +27,8 @@ SECRET = ADMIN.secret
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Any]:
     """A local Mailchimp and a local Mixpanel of one's own."""
-    with sandbox.start(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
-                       mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
+                        mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         yield running
 
 
@@ -135,7 +137,7 @@ def test_an_account_that_is_refused_needs_attention(both: Any, tmp_path: Path) -
 
 
 def test_mixpanel_out_of_reach_changes_nothing(tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         connect(tmp_path / "home", running)
     with pytest.raises(cs.CohortsyncError, match="could not be reached"):
         access.check(tmp_path / "home", PROJECT_ID)
@@ -198,16 +200,16 @@ def test_a_wrong_secret_connects_nothing(mixpanel: Any, tmp_path: Path) -> None:
     assert cs.open(tmp_path / "home").connections().empty
 
 
-def cohortsync(home: Path, *words: str, stdin: int = subprocess.DEVNULL,
-               **place: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(home), *words], stdin=stdin,
-                          capture_output=True, text=True, timeout=60, env=os.environ | place)
+def connecting(home: Path, running: Any) -> list[object]:
+    return ["--home", home, "connect", "mixpanel", "--project-id", PROJECT_ID, "--base-url", running.mixpanel_url]
 
 
-def connect_by_command(home: Path, running: Any, who: str, *words: str,
-                       stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-    return cohortsync(home, "connect", "mixpanel", "--project-id", PROJECT_ID, "--base-url", str(running.mixpanel_url),
-                      *words, stdin=stdin, MIXPANEL_USERNAME=service_account(who), MIXPANEL_SECRET=SECRET)
+def keys(who: str) -> dict[str, str]:
+    return {"MIXPANEL_USERNAME": service_account(who), "MIXPANEL_SECRET": SECRET}
+
+
+def connect_by_command(home: Path, running: Any, who: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return cohortsync(*connecting(home, running), *words, **keys(who))
 
 
 def test_a_script_is_told_which_option_is_missing(mixpanel: Any, tmp_path: Path) -> None:
@@ -220,7 +222,9 @@ def test_a_person_at_a_terminal_is_asked_for_what_mixpanel_does_not_tell(mixpane
     keyboard, terminal = pty.openpty()
     try:
         os.write(keyboard, b"America/New_York\noriginal\n")
-        done = connect_by_command(tmp_path / "home", mixpanel, "unseen", stdin=terminal)
+        done = subprocess.run([sys.executable, "-m", "cohortsync", *map(str, connecting(tmp_path / "home", mixpanel))],
+                              stdin=terminal, capture_output=True, text=True, timeout=60,
+                              env=os.environ | keys("unseen"))
     finally:
         os.close(terminal)
         os.close(keyboard)
@@ -232,7 +236,7 @@ def test_a_person_at_a_terminal_is_asked_for_what_mixpanel_does_not_tell(mixpane
 
 def test_vouching_can_go_with_connecting_mailchimp(mailchimp: Any, workspace: cs.Workspace) -> None:
     assert workspace.needs_vouching
-    done = cohortsync(workspace.home, "connect", "mailchimp", "--new-contacts", "pending", "--base-url",
+    done = cohortsync("--home", workspace.home, "connect", "mailchimp", "--new-contacts", "pending", "--base-url",
                       mailchimp.mailchimp_url, "--assume-admin", MAILCHIMP_API_KEY=OWNER_KEY)
     assert done.returncode == 0, done.stderr
     assert not workspace.needs_vouching
@@ -244,7 +248,7 @@ def test_the_command_connects_and_lists_and_keeps_the_secret_to_the_key_store(mi
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["status"], told["may_export"], told["timezone"]) == ("Connected", True, "America/New_York")
-    listed = cohortsync(home, "connections", "--check", "--json")
+    listed = cohortsync("--home", home, "connections", "--check", "--json")
     assert [row["status"] for row in json.loads(listed.stdout)] == ["Connected"]
     refused = connect_by_command(home, mixpanel, "admin", "--project-id", "999", "--timezone", "UTC")
     assert refused.returncode != 0

@@ -9,13 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import OWNER_KEY, SAMPLE
 from served import CHROMIUM, FLAGS, serving
 from test_browser import WAIT, pytestmark
 
 import cohortsync as cs
-from cohortsync import sandbox, work
+from cohortsync import work
 from cohortsync.pages import progress
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -67,7 +68,7 @@ def app_url(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     place = tmp_path_factory.mktemp("accessible")
     shutil.copytree(sample, place / "home")
     workspace = cs.open(place / "home")
-    with sandbox.start(place / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+    with forked.sandbox(place / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         audience = workspace.chosen_audience()
         workspace.sync("trial-ending", audience)

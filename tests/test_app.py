@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import forked
 import pandas as pd
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, REVOKED_KEY, SAMPLE, VIEWER_KEY
@@ -18,7 +19,7 @@ from streamlit import config as st_config
 from streamlit.testing.v1 import AppTest
 
 import cohortsync as cs
-from cohortsync import account, config, ledger, mailchimp, receipts, sandbox, work
+from cohortsync import account, config, ledger, mailchimp, receipts, work
 from cohortsync.pages import frame, login, shown
 from cohortsync.plan import Plan
 from cohortsync.words import why
@@ -516,7 +517,7 @@ def test_more_than_was_approved_is_not_done(connected: cs.Workspace, visit: Visi
 
 
 def test_a_mailchimp_that_is_down_is_said_in_words(workspace: cs.Workspace, tmp_path: Path, visit: Visit) -> None:
-    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+    with forked.sandbox(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         workspace.create_sync("power-users", workspace.chosen_audience())
     for page in ("export", "audience"):
@@ -529,7 +530,7 @@ def test_a_mailchimp_that_is_down_is_said_in_words(workspace: cs.Workspace, tmp_
 
 
 def test_a_mixpanel_that_is_down_is_said_in_words(tmp_path: Path, visit: Visit) -> None:
-    with sandbox.start(tmp_path / "mixpanel", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "mixpanel", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         connect_mixpanel(visit("connect", tmp_path / "home"), str(running.mixpanel_url))
     app = visit("connect", tmp_path / "home")
     assert "Mixpanel could not be reached" in read(press(app, "Check the role"))

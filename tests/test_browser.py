@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import forked
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE
 from served import CHROMIUM, FLAGS, ROOT, serving
@@ -39,8 +40,8 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[sandbox.Sandbox]:
     """Both local services, with the sample's people."""
-    with sandbox.start(tmp_path / "services", seed=SAMPLE / "mailchimp_members.ndjson",
-                       mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "services", seed=SAMPLE / "mailchimp_members.ndjson",
+                        mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         yield running
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import faulty
+import forked
 import pytest
 from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE
 from mailchimp_side import Side
@@ -15,7 +16,7 @@ from mixpanel_side import change, connect
 from standing import COHORT, load_members, members, stands, take, write_members
 
 import cohortsync as cs
-from cohortsync import ledger, orders, sandbox
+from cohortsync import ledger, orders
 from cohortsync.errors import (
     ApiFinal,
     ApiTransient,
@@ -99,8 +100,8 @@ def test_where_the_refresh_fails_or_is_too_old_nothing_is_sent_and_the_run_is_sk
 
 
 def test_a_cohort_of_mixpanels_is_pulled_alone_and_held_by_its_id(tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
-                       mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
+                        mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         workspace = connect(running, tmp_path / "home")
         workspace.pull(events=False)
         audiences = workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)["audiences"]
@@ -240,8 +241,8 @@ def test_a_sync_to_another_account_than_the_connected_one_is_paused(standing: cs
 def test_a_role_that_is_lost_pauses_the_dynamic_syncs_of_the_project(
         tmp_path: Path, watched: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COHORTSYNC_ROLE_CHECK_SECONDS", "0")
-    with sandbox.start(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
-                       mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", seed=SAMPLE / "mailchimp_members.ndjson",
+                        mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         workspace = connect(running, tmp_path / "home")
         workspace.pull(events=False)
         audiences = workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)["audiences"]

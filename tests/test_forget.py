@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import forked
 import nbformat
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from standing import COHORT
 
 import cohortsync as cs
-from cohortsync import backup, config, emails, ledger, mirror, runs, sandbox, strike, work
+from cohortsync import backup, config, emails, ledger, mirror, runs, strike, work
 from cohortsync.errors import ApiTransient, BadInput, ConfigurationError
 from cohortsync.strike import Marks
 
@@ -196,7 +197,7 @@ def test_a_workspace_without_anything_loaded_takes_a_person_to_forget(tmp_path: 
 
 
 def test_a_pull_from_mixpanel_brings_nobody_back_into_an_export(tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         workspace = connect(running, tmp_path / "home")
         workspace.pull(events=False)
         person = workspace.sql(f"""select distinct_id, address from profiles semi join
@@ -218,7 +219,7 @@ def test_a_pull_from_mixpanel_brings_nobody_back_into_an_export(tmp_path: Path) 
 # nobody else at it
 
 def test_a_pull_at_work_is_waited_for_and_brings_nobody_back(tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         workspace = connect(running, tmp_path / "home")
         workspace.pull(events=False)
         address = workspace.sql("select max(address) from profiles where address like '%@%'").iloc[0, 0]
@@ -254,7 +255,7 @@ def test_nobody_is_erased_while_a_sync_is_at_work_and_yet_never_exported_again(m
 
 
 def test_what_was_killed_or_failed_leaves_nothing_of_a_person(tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "sandbox", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         workspace = connect(running, tmp_path / "home")
         left = [workspace.home / path for path in (
             f"raw/{PROJECT_ID}/events/2026-11-01.gz.draft", "work/load-1/files/events-0/broken.ndjson.gz",

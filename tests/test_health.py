@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from terminal import cohortsync
 
 import cohortsync as cs
 from cohortsync import health, ledger, orders
@@ -38,8 +37,7 @@ def test_the_worst_decides_the_status() -> None:
 
 
 def status_of(workspace: cs.Workspace) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(workspace.home), "status", "--json"],
-                          capture_output=True, text=True, check=False)
+    done = cohortsync("--home", workspace.home, "status", "--json")
     return done.returncode, json.loads(done.stdout)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime
@@ -18,6 +16,7 @@ import pytest
 import requests
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE
 from mixpanel_side import seed_old
+from terminal import cohortsync
 
 import cohortsync as cs
 from cohortsync.rehearsal import local_services
@@ -222,8 +221,7 @@ def test_an_older_project_lives_by_its_own_clock_and_its_own_merges(tmp_path: Pa
         workspace.connect_mixpanel(ADMIN.username, ADMIN.secret, PROJECT_ID, base_url=local.mixpanel_url,
                                    id_merge=id_merge)
         workspace.pull(since=date(2026, 11, 13))
-        said = subprocess.run([sys.executable, "-m", "cohortsync", "--home", str(workspace.home), "sandbox", "advance",
-                               "1d"], capture_output=True, text=True, check=True)
+        said = cohortsync("--home", workspace.home, "sandbox", "advance", "1d")
         workspace.pull()
         assert "It is 2026-11-22 05:00 UTC there now." in said.stderr
         assert workspace.projects()["times_are"].tolist() == ["local"]

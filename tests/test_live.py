@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import pytest
 import requests
@@ -13,7 +14,7 @@ from conftest import OWNER_KEY
 from typer.testing import CliRunner
 
 import cohortsync as cs
-from cohortsync import live, sandbox
+from cohortsync import live
 from cohortsync.cli import cli
 from cohortsync.errors import BadInput
 from cohortsync.sandbox.mailchimp.consent import breaches
@@ -52,7 +53,7 @@ class Throwaway:
 
 @pytest.fixture
 def throwaway(tmp_path: Path) -> Iterator[Throwaway]:
-    with sandbox.start(tmp_path / "mailchimp") as running:
+    with forked.sandbox(tmp_path / "mailchimp") as running:
         yield Throwaway(tmp_path / "home", running.mailchimp_url)
 
 

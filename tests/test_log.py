@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import OWNER_KEY, REVOKED_KEY, sample_files
 from terminal import cohortsync
 from test_command_line import connect
 
 import cohortsync as cs
-from cohortsync import sandbox
 from cohortsync.errors import UnsafePlan
 
 
@@ -86,7 +86,7 @@ def test_status_4_where_a_guard_stops(connected: cs.Workspace) -> None:
 
 def test_status_5_when_nobody_answers_and_6_when_the_other_side_says_no(workspace: cs.Workspace,
                                                                         tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "mailchimp") as running:
+    with forked.sandbox(tmp_path / "mailchimp") as running:
         assert connect(workspace.home, running.mailchimp_url, OWNER_KEY).returncode == 0
         assert connect(workspace.home, running.mailchimp_url, REVOKED_KEY).returncode == 6
     ended = cohortsync("sync", "power-users", "--audience", "0a1b2c3d4e", "--home", workspace.home,

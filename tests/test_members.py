@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import forked
 from conftest import OWNER_KEY, SAMPLE
 
 import cohortsync as cs
-from cohortsync import charts, sandbox
+from cohortsync import charts
 from cohortsync.plan import Plan
 
 ADDING = ("add_new", "add_existing", "keep")
@@ -50,7 +51,7 @@ def test_a_segment_kept_for_a_cohort_holds_who_carries_its_tag_when_last_read(co
 
 
 def test_looking_at_it_asks_nobody(workspace: cs.Workspace, tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+    with forked.sandbox(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         audience = planned(workspace).target.audience_id
     assert workspace.standing("power-users")["people"].sum() == workspace.audience_summary("power-users")["exportable"]

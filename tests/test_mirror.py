@@ -8,13 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import faulty
+import forked
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import OWNER_KEY, SAMPLE
 
 from cohortsync import mailchimp as mc
-from cohortsync import mirror, sandbox
+from cohortsync import mirror
 from cohortsync.emails import member_hash
 
 
@@ -59,7 +60,7 @@ class Reader:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     seed = SAMPLE / "mailchimp_members.ndjson"
-    with sandbox.start(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
+    with forked.sandbox(tmp_path / "mailchimp", seed=seed) as running, faulty.before(running.mailchimp_url) as proxy:
         yield Reader(tmp_path / "home", proxy)
 
 

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import requests
 from conftest import ADMIN, PROJECT_ID, SAMPLE, interruptible
@@ -21,7 +22,6 @@ from contract import needs_contracts, request_errors
 
 from cohortsync import client as asking
 from cohortsync import mixpanel as api
-from cohortsync import sandbox
 from cohortsync.budget import OverBudget
 from cohortsync.config import Settings
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError
@@ -43,7 +43,7 @@ fetch_profiles(client, Path(sys.argv[2]))
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Any]:
     """A local Mixpanel whose settings a test may change."""
-    with sandbox.start(tmp_path / "mixpanel", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path / "mixpanel", mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         yield running
 
 

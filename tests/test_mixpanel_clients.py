@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import mixpanel as official
 import pytest
 import requests
 from conftest import ADMIN, PROJECT_ID, SAMPLE
 from mixpanel_utils import MixpanelUtils  # type: ignore[import-untyped]
 
-from cohortsync.sandbox import Sandbox, start
+from cohortsync.sandbox import Sandbox
 from cohortsync.sandbox.mixpanel.accounts import TOKEN
 
 NOON = 1795176000  # 20 November 2026, 12:00 UTC
@@ -28,7 +29,7 @@ DAY = "2026-11-20"
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A local Mixpanel that these tests may ask more often in a second than Mixpanel allows."""
-    with start(tmp_path_factory.mktemp("clients"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path_factory.mktemp("clients"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         requests.post(f"{running.mixpanel_url}/sandbox/settings", {"export_per_second": 100}, timeout=30)
         yield running
 

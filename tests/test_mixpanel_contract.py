@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import requests
 from conftest import ADMIN, PROJECT_ID, SAMPLE
@@ -34,7 +35,7 @@ ANALYST = "analyst.0a1b2c.mp-service-account"
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with start(tmp_path_factory.mktemp("contracts"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
+    with forked.sandbox(tmp_path_factory.mktemp("contracts"), mixpanel_seed=SAMPLE / "mixpanel.json") as running:
         settle(running, export_per_second=100, query_per_hour=1000)
         yield running
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import forked
 import pytest
 from mailchimp_marketing import Client  # type: ignore[import-untyped]
 from mailchimp_marketing.api_client import ApiClientError  # type: ignore[import-untyped]
 
-from cohortsync.sandbox import Sandbox, start
+from cohortsync.sandbox import Sandbox
 
 OWNER = "0" * 32 + "-us6"
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with start(tmp_path_factory.mktemp("official")) as running:
+    with forked.sandbox(tmp_path_factory.mktemp("official")) as running:
         yield running
 
 

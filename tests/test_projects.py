@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import pytest
 from conftest import OWNER_KEY
@@ -17,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from terminal import answer, cohortsync
 
 import cohortsync as cs
-from cohortsync import demo, ledger, runs, sandbox
+from cohortsync import demo, ledger, runs
 from cohortsync.errors import BadInput, ConfigurationError, StoreError, UnsafePlan
 
 ROOT = Path(__file__).parent.parent
@@ -243,7 +244,7 @@ def test_the_organisation_is_the_sum_of_its_projects_each_in_its_own_zone(tmp_pa
 @pytest.fixture
 def rehearsing(two: tuple[cs.Workspace, cs.Workspace], tmp_path: Path) -> Iterator[tuple[cs.Workspace, cs.Workspace]]:
     """The two projects, connected to a local Mailchimp of their own with nobody in it."""
-    with sandbox.start(tmp_path / "mailchimp") as running:
+    with forked.sandbox(tmp_path / "mailchimp") as running:
         two[0].connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         yield two
 

@@ -10,13 +10,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import PROJECT_ID
 from mixpanel_side import change, connect, contents, differences, load_as_files, seed_small, settle
 from terminal import answer, cohortsync
 
 import cohortsync as cs
-from cohortsync import sandbox
 from cohortsync.agenda import PullPlan
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput
 
@@ -37,7 +37,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A small local Mixpanel whose settings and data a test may change; several pages, several exports."""
     monkeypatch.setenv("COHORTSYNC_PULL_SPAN_DAYS", "3")
     monkeypatch.setenv("COHORTSYNC_MIXPANEL_EXPORTS_PER_SECOND", "1000")
-    with sandbox.start(tmp_path / "mixpanel", mixpanel_seed=seed_small(tmp_path)) as running:
+    with forked.sandbox(tmp_path / "mixpanel", mixpanel_seed=seed_small(tmp_path)) as running:
         settle(running, page_size=40, export_per_second=1000)
         yield running
 

@@ -12,12 +12,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import PROJECT_ID
 from mixpanel_side import connect, contents, seed_small, settle
 
 import cohortsync as cs
-from cohortsync import sandbox
 from cohortsync.errors import ApiTransient
 
 SINCE = date(2026, 11, 14)
@@ -45,7 +45,7 @@ def sampled(values: list[Any], every_time: int) -> list[Any]:
 def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A small local Mixpanel with room for many pulls in one hour."""
     place = tmp_path_factory.mktemp("side")
-    with sandbox.start(place / "mixpanel", mixpanel_seed=seed_small(place)) as running:
+    with forked.sandbox(place / "mixpanel", mixpanel_seed=seed_small(place)) as running:
         settle(running, page_size=40, query_per_hour=10**6, export_per_hour=10**6, export_per_second=10**6)
         yield running
 

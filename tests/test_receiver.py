@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import secrets
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from forked import Forked, command
 from test_webhook import ADDED, MEMBERS, PROJECT, REMOVED, message
 
 import cohortsync as cs
@@ -32,22 +31,22 @@ PASSWORD = "a-password-of-the-tests"
 
 @dataclass
 class Running:
-    """A receiver of one workspace, started anew when it was killed; ``log``: the lines it wrote."""
+    """A receiver of one workspace, started anew when it was killed; what it says goes to ``log``."""
 
     home: Path
-    process: subprocess.Popen[str] = field(init=False)
+    log: Path
+    process: Forked = field(init=False)
     url: str = ""
-    log: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cohortsync", "--home", str(self.home), "receive", "--port", "0"],
-            stderr=subprocess.PIPE, text=True, env=os.environ | {"MIXPANEL_WEBHOOK_PASSWORD": PASSWORD})
-        assert self.process.stderr
-        line = self.process.stderr.readline()
-        assert "Receiving at" in line, line + self.process.stderr.read()
-        self.url = line.split()[-1]
-        threading.Thread(target=self.log.extend, args=[self.process.stderr], daemon=True).start()
+        words = ["--home", str(self.home), "receive", "--port", "0"]
+        self.log.write_bytes(b"")
+        self.process = Forked(command, words, out=self.log, err=self.log,
+                              environment=os.environ | {"MIXPANEL_WEBHOOK_PASSWORD": PASSWORD})
+        while not (said := re.search(r"^Receiving at (\S+)\n", self.log.read_text())):
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        self.url = said[1]
 
     @property
     def port(self) -> int:
@@ -59,7 +58,7 @@ class Running:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Cohort:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     workspace = cs.open(tmp_path_factory.mktemp("receiver") / "home")
     workspace.init("UTC", "simplified", PROJECT)
-    server = Running(workspace.home)
+    server = Running(workspace.home, workspace.home.parent / "receiver.log")
     server.start()
     yield server
     server.kill()
@@ -235,9 +234,10 @@ def test_no_address_and_no_password_stands_in_what_it_says_or_in_its_state(cohor
     cohort.send(REMOVED, ["zoe"], "session-2")
     running.send(b"bob@mail.example")
     running.send(message(), ("bob@mail.example", PASSWORD))
-    running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(timeout=60) in (0, -signal.SIGTERM)
-    said = "".join(running.log)
+    running.process.terminate()
+    running.process.join(60)
+    assert running.process.exitcode in (0, -signal.SIGTERM)
+    said = running.log.read_text()
     assert f"Cohort {cohort.name}, members, page 1 of 1: 2 people." in said
     state = b"".join(path.read_bytes() for path in running.home.glob("state.sqlite*"))
     for secret in ("@mail.example", PASSWORD):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import requests
 
@@ -63,7 +64,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def running(place: Path) -> Iterator[sandbox.Sandbox]:
-    with sandbox.start(place) as running:
+    with forked.sandbox(place) as running:
         yield running
 
 

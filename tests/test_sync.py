@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import faulty
+import forked
 import pandas as pd
 import pytest
 from conftest import OWNER_KEY, REVOKED_KEY, SAMPLE, VIEWER_KEY
 from mailchimp_side import COHORT, Side
 
 import cohortsync as cs
-from cohortsync import ledger, receipts, sandbox
+from cohortsync import ledger, receipts
 from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.errors import ApiFinal, ApiTransient, BadInput, ConfigurationError, UnsafePlan
@@ -233,7 +234,7 @@ def test_where_the_segments_name_is_not_unique_people_are_added_by_segment_call(
 
 def test_pending_contacts_are_proven_from_their_own_record_and_not_sent_again(
         workspace: cs.Workspace, tmp_path: Path) -> None:
-    with sandbox.start(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
+    with forked.sandbox(tmp_path / "mailchimp", seed=SAMPLE / "mailchimp_members.ndjson") as running:
         workspace.connect_mailchimp(OWNER_KEY, "pending", running.mailchimp_url)
         audience_id = Side(running.mailchimp_url).audience_id
         first = workspace.sync(COHORT, audience_id)
@@ -250,7 +251,7 @@ def test_an_audience_without_anyone_takes_a_cohort_of_nobody_and_then_one(
     (tmp_path / "p.ndjson").write_text(json.dumps({"$distinct_id": "x", "$properties": {"$email": "x@harbor.example"}}))
     (tmp_path / "one.json").write_text('["x"]')
     workspace.load(profiles=[tmp_path / "p.ndjson"], cohorts={"few": tmp_path / "none.json"})
-    with sandbox.start(tmp_path / "mailchimp") as running:
+    with forked.sandbox(tmp_path / "mailchimp") as running:
         workspace.connect_mailchimp(OWNER_KEY, new_contacts, running.mailchimp_url)
         audience_id = Side(running.mailchimp_url).audience_id
         nobody = [workspace.sync("few", audience_id) for _ in range(2)]
