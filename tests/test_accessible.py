@@ -89,7 +89,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Any:
-    """One window for all of them; each opens its page anew."""
+    """One window for all of them."""
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
     page.set_default_timeout(WAIT)
     return page
@@ -104,6 +104,18 @@ def opened(page: Any, url: str, name: str) -> None:
     playwright.expect(page.locator(".js-plotly-plot .infolayer")).to_have_count(FIGURES[name], timeout=WAIT)
 
 
+@pytest.fixture(scope="module", params=FIGURES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def shown(page: Any, app_url: str, name: str) -> Any:
+    """A page as it stands there, opened once for all that is asked of it."""
+    opened(page, app_url, name)
+    return page
+
+
 def heard(page: Any) -> list[tuple[str, str, int]]:
     """What a screen reader finds, in order: role, name, level of a heading."""
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
@@ -113,10 +125,8 @@ def heard(page: Any) -> list[tuple[str, str, int]]:
             for node in shown]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_screen_reader_hears_a_name_for_everything_and_headings_in_order(page: Any, app_url: str, name: str) -> None:
-    opened(page, app_url, name)
-    found = heard(page)
+def test_a_screen_reader_hears_a_name_for_everything_and_headings_in_order(shown: Any, name: str) -> None:
+    found = heard(shown)
     assert not [role for role, said, _ in found if role in CONTROLS and not said]
     levels = [level for role, _, level in found if role == "heading"]
     assert levels[0] == 1 and levels.count(1) == 1
@@ -126,21 +136,23 @@ def test_a_screen_reader_hears_a_name_for_everything_and_headings_in_order(page:
     assert all(any(sign.isdigit() for sign in said) for said in figures), figures
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_tab_alone_reaches_every_control_and_leads_out_again(page: Any, app_url: str, name: str) -> None:
-    opened(page, app_url, name)
-    wanted, reached, unseen, kinds = set(page.evaluate(REACHABLE)), set(), [], set()
+def test_every_text_stands_out_from_what_is_behind_it(shown: Any) -> None:
+    assert shown.evaluate(PALE) == []
+
+
+def test_tab_alone_reaches_every_control_and_leads_out_again(shown: Any) -> None:
+    wanted, reached, unseen, kinds = set(shown.evaluate(REACHABLE)), set(), [], set()
     for _ in range(len(wanted) + 60):
-        page.keyboard.press("Tab")
-        if (at := page.evaluate(FOCUSED)) is None:
+        shown.keyboard.press("Tab")
+        if (at := shown.evaluate(FOCUSED)) is None:
             break
         reached.add(at["stop"])
-        if at["stop"] and at["kind"] not in kinds and not shows_focus(page, at["box"]):
+        if at["stop"] and at["kind"] not in kinds and not shows_focus(shown, at["box"]):
             unseen.append(at)
         kinds.add(at["kind"])
     else:
         raise AssertionError("the keyboard is trapped")
-    missed = [page.locator(f'[data-stop="{stop}"]').evaluate("e => e.outerHTML.slice(0, 200)")
+    missed = [shown.locator(f'[data-stop="{stop}"]').evaluate("e => e.outerHTML.slice(0, 200)")
               for stop in wanted - reached]
     assert not missed
     assert not unseen
@@ -155,9 +167,8 @@ def shows_focus(page: Any, box: dict[str, float]) -> bool:
     return with_focus != without
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(browser: Any, app_url: str, theme: str) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 1600}, color_scheme=theme)
+def test_every_text_stands_out_in_the_dark_too(browser: Any, app_url: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 1600}, color_scheme="dark")
     page.set_default_timeout(WAIT)
     pale = {}
     for name in FIGURES:
