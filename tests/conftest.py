@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import forked
 import pytest
+from hypothesis import settings
 
 import cohortsync as cs
 from cohortsync.mixpanel import Account
@@ -28,6 +29,14 @@ VIEWER_KEY = "0" * 32 + "-us2"
 REVOKED_KEY = "0" * 32 + "-us3"
 ADMIN = Account("admin.0a1b2c.mp-service-account", "rehearsal-secret")
 PROJECT_ID = "2195193"
+
+
+settings.register_profile("sweep", max_examples=5 * settings.default.max_examples)
+
+
+def examples(few: int) -> int:
+    """On how many examples a law of whole loads is tried: a few always, five times as many in a sweep."""
+    return few * settings.default.max_examples // 100
 
 
 def interruptible() -> None:

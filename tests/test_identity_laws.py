@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from conftest import examples
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from reckoning import Original, Row, Simplified
@@ -20,6 +21,7 @@ from cohortsync import identity, warehouse
 
 DEVICES = [f"$device:{name}" for name in "DEF"]
 BRIEF = settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+LOADED = settings(BRIEF, max_examples=examples(8))
 EVIDENCE = ("device_links", "identity_verbs", "rekeys")
 Rows = list[dict[str, Any]]
 
@@ -222,7 +224,8 @@ def _reckoned(rows: Rows) -> list[Row]:
     return [Row(row["event"], row["properties"]["time"], row["properties"], (0, n)) for n, row in enumerate(rows)]
 
 
-@BRIEF
+@pytest.mark.law
+@LOADED
 @given(row_lists, pairs_of_ids)
 def test_devices_are_linked_as_a_second_reckoning_links_them(con: duckdb.DuckDBPyConnection, rows: list,
                                                              mappings: list) -> None:
@@ -232,7 +235,8 @@ def test_devices_are_linked_as_a_second_reckoning_links_them(con: duckdb.DuckDBP
     assert {i: canonical.get(i, i) for i in EVERY_ID} == {i: reckoned.canonical(i) for i in EVERY_ID}
 
 
-@BRIEF
+@pytest.mark.law
+@LOADED
 @given(row_lists, pairs_of_ids)
 def test_ids_are_merged_as_a_second_reckoning_merges_them(con: duckdb.DuckDBPyConnection, rows: list,
                                                           mappings: list) -> None:
@@ -242,7 +246,8 @@ def test_ids_are_merged_as_a_second_reckoning_merges_them(con: duckdb.DuckDBPyCo
     assert {i: canonical.get(i, i) for i in EVERY_ID} == {i: reckoned.canonical(i) for i in EVERY_ID}
 
 
-@BRIEF
+@pytest.mark.law
+@LOADED
 @given(st.data(), row_lists)
 def test_loads_leave_the_same_evidence_whole_split_or_repeated(con: duckdb.DuckDBPyConnection, data: st.DataObject,
                                                                drawn: list) -> None:

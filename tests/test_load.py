@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -290,7 +291,8 @@ ROWS = [event(n, user=f"user-{n % 4}", at=NOON + n * 700_000, name=("Opened", "M
         for n in range(8)]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.law
+@settings(max_examples=examples(2), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(range(8)), min_size=1, max_size=8), min_size=1, max_size=3), st.randoms())
 def test_any_split_of_rows_into_overlapping_files_gives_the_same_events_and_mtu(
         tmp_path_factory: pytest.TempPathFactory, parts: list[list[int]], chance: random.Random) -> None:

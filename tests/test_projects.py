@@ -11,7 +11,7 @@ from typing import Any
 import forked
 import pandas as pd
 import pytest
-from conftest import OWNER_KEY
+from conftest import OWNER_KEY, examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
@@ -206,7 +206,8 @@ LINKED = st.builds(lambda number, user: event(number, user, **{"$device_id": "d1
 EVENTS = st.lists(OPENED | LINKED, min_size=1, max_size=6)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.law
+@settings(max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(["one", "two"]), EVENTS), min_size=2, max_size=4))
 def test_projects_loaded_in_turn_equal_projects_loaded_alone(tmp_path_factory: pytest.TempPathFactory,
                                                              loads: list[tuple[str, list[Row]]]) -> None:

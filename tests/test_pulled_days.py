@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +124,8 @@ rows = st.builds(event, st.sampled_from(["Paid", "Seen"]), st.sampled_from(["ada
 histories = st.lists(st.tuples(st.booleans(), st.lists(rows, max_size=5)), min_size=1, max_size=5)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.law
+@settings(max_examples=examples(5), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories)
 def test_pulls_and_files_in_any_order_leave_the_files_and_the_latest_pulls(
         tmp_path_factory: pytest.TempPathFactory, history: list[tuple[bool, list[dict[str, Any]]]]) -> None:

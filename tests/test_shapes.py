@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import examples
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -456,7 +457,8 @@ BAD = st.sampled_from([
 NOTHING = st.sampled_from([b"", b" ", b"\t"])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.law
+@settings(max_examples=examples(5), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(st.integers(0, 3), BAD, NOTHING), min_size=1, max_size=12), st.sampled_from([b"\n", b"\r\n"]),
        st.booleans(), st.booleans())
 def test_good_lines_are_kept_whole_and_every_other_line_is_set_aside(
