@@ -17,9 +17,9 @@ from trials import Place, Trial
 from cohortsync.errors import BadInput
 
 pytestmark = pytest.mark.timeout(900)
-SYNCS, AT_ONCE = 1000, 10  # seeded syncs, and how many of them are one test
+SYNCS, AT_ONCE = 1000, 4  # seeded syncs, and how many of them are one test
 UNDONE = 0.3  # the share of them that is taken back before the next
-SAMPLE = (0, 77)  # of those hundred tests, the ones that always run
+SAMPLE = (0, 77)  # of those tests, the ones that always run
 
 
 def some(numbers: range, always: tuple[int, ...]) -> list[object]:
