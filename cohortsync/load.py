@@ -263,7 +263,8 @@ class _Load:
 
     def _stage(self, sources: dict[int, Source]) -> list[Path]:
         """Write the files' events by day, as the view ``staged``; what is no event goes to quarantine."""
-        staged = staging.stage(self.draft, sources, self.progress)
+        pulled = all(source.path in self.pulled_on for source in sources.values())
+        staged = staging.stage(self.draft, sources, self.progress, apart=pulled)
         self.con.begin()  # a pull brings a file a day: they wait for the disk once, not each
         for number, source in sources.items():
             if spelt := staged.spelt.get(number):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,10 @@ from cohortsync.lines import as_read, good_lines, one_name, refuse_unreadable, s
 from cohortsync.sources import Progress, Source, Tell
 from cohortsync.warehouse import Draft, event_source, one_file, sql
 
+# Rows wait in memory for their day's file. Files are written by turns: fewer at a time where no two share a day, more
+# where they may, since a day is in as many files as there are turns that write it.
+LINES_A_TURN, LINES_A_TURN_APART = 2_500_000, 250_000
+FILES_A_TURN = os.cpu_count() or 1  # at the least: each is read by one thread
 USABLE = "event is not null and time_s is not null"
 
 
@@ -28,8 +34,8 @@ class Staged:
     spelt: dict[int, Path]
 
 
-def stage(draft: Draft, sources: dict[int, Source], watch: Progress) -> Staged:
-    """Write the events of numbered files by day; they are the view ``staged`` then.
+def stage(draft: Draft, sources: dict[int, Source], watch: Progress, apart: bool = False) -> Staged:
+    """Write the events of numbered files by day; they are the view ``staged`` then. ``apart``: no two share a day.
 
     A file of which the fast reader took other lines than those that are events, read one by one, is written again
     from its lines. Raises BadInput for a file that is not what it says.
@@ -39,7 +45,7 @@ def stage(draft: Draft, sources: dict[int, Source], watch: Progress) -> Staged:
         return Staged([], {}, {})
     spelt = {n: spell_to_stage(draft, n, s, watch) for n, s in sources.items() if s.needs_spelling}
     while True:
-        paths = _write(draft, sources, spelt, watch)
+        paths = _write(draft, sources, spelt, watch, LINES_A_TURN_APART if apart else LINES_A_TURN)
         taken = dict(draft.con.execute("select file_no, count(*) from staged group by file_no").fetchall())
         doubtful = {n: spelt.get(n) or spell_to_stage(draft, n, source, watch) for n, source in sources.items()
                     if n in spelt or taken.get(n, 0) != source.lines}
@@ -51,21 +57,36 @@ def stage(draft: Draft, sources: dict[int, Source], watch: Progress) -> Staged:
         spelt |= astray
 
 
-def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], watch: Progress) -> list[Path]:
-    """Write all files at once, those that were spelt out from what they hold; they are the view ``staged`` then."""
+def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], watch: Progress,
+           lines_a_turn: int) -> list[Path]:
+    """Write all files, those that were spelt out from what they hold; they are the view ``staged`` then."""
     con, total = draft.con, max(1, sum(source.lines for source in sources.values()))
     read: Counter[int] = Counter()
-    lines = [_lines(con, n, source, spelt.get(n), partial(read.__setitem__, n)) for n, source in sources.items()]
-    con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
-    try:
-        paths = events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", "", watch,
-                                  "Writing events by day", lambda: read.total() / total)
-    except duckdb.Error:
-        for source in sources.values():
-            refuse_unreadable(con, source)
-        raise
+    paths: list[Path] = []
+    for turn, some in enumerate(_turns(sources, lines_a_turn)):
+        lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n)) for n in some]
+        con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
+        try:
+            paths += events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", f"-{turn}", watch,
+                                       "Writing events by day", lambda: read.total() / total)
+        except duckdb.Error:
+            for n in some:
+                refuse_unreadable(con, sources[n])
+            raise
     con.execute(f"create or replace temp view staged as from {event_source(paths)}")
     return paths
+
+
+def _turns(sources: dict[int, Source], lines_a_turn: int) -> Iterator[list[int]]:
+    """The numbers of the files that are written together."""
+    some, lines = list[int](), 0
+    for number, source in sources.items():
+        some, lines = [*some, number], lines + source.lines
+        if len(some) >= FILES_A_TURN and lines >= lines_a_turn:
+            yield some
+            some, lines = [], 0
+    if some:
+        yield some
 
 
 def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: Path | None, tell: Tell) -> str:

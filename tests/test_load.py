@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cohortsync as cs
+from cohortsync import staging
 from cohortsync.errors import BadInput
 from cohortsync.load import LoadReport
 
@@ -124,6 +125,18 @@ def test_many_files_plain_and_gz_are_one_load(project: cs.Workspace, tmp_path: P
     files.append(write(tmp_path / "3", gzip.compress(lines(event(3)).encode())))
     assert project.load(events=files).events_added == 4
     assert rows(project, "select count(distinct load_id), count(distinct file_no) from events") == [(1, 4)]
+
+
+def test_files_are_written_by_turns_and_every_row_once(project: cs.Workspace, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "FILES_A_TURN", 2)
+    monkeypatch.setattr(staging, "LINES_A_TURN", 4)
+    files = [write(tmp_path / f"{n}.ndjson", lines(event(n), event(n + 7, at=NOON + n * 86400))) for n in range(5)]
+    files[2].write_bytes(b"broken\n" + files[2].read_bytes())
+    report = project.load(events=files)
+    assert (report.events_added, report.quarantined) == (10, 1)
+    assert rows(project, "select file_no, count(*) from events group by file_no order by file_no") == [
+        (n, 2) for n in range(5)]
 
 
 def test_an_export_of_a_day_without_events_is_empty_and_fine(project: cs.Workspace) -> None:
