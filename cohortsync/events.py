@@ -34,7 +34,7 @@ def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str,
     folder, prefix = draft.home / "events", f"{draft.number:06d}{mark}_"
     statement = f"""copy ({rows}) to {quoted(folder)} (format parquet, partition_by (day),
         filename_pattern '{prefix}{{i}}', overwrite_or_ignore, parquet_version v2, compression zstd,
-        compression_level 1)"""
+        compression_level 1, dictionary_size_limit 256)"""
     try:
         draft.con.execute("set preserve_insertion_order = false")  # several files at once
         _execute_watched(draft.con, statement, watch, label, share_read)

@@ -314,6 +314,7 @@ def _copy_base(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: in
     con.execute(f"set temp_directory = {quoted(home / 'stage')}")
     con.execute(f"set memory_limit = '{min(MEMORY_MB, _half_of_memory_mb())} MB'")
     con.execute(f"set partitioned_write_flush_threshold = {ROWS_HELD}")
+    con.execute("set parquet_metadata_cache = true")
 
 
 def _half_of_memory_mb() -> int:

@@ -1,7 +1,7 @@
 -- What counts as an id: anything but the placeholders that Mixpanel refuses.
 -- Source: https://docs.mixpanel.com/reference/import-events (distinct_id)
 create or replace macro valid_id(id) as
-    case when strlen(id) between 10 and 35 then id when id is null or lower(id) in (
+    case when id is null or strlen(id) between 10 and 35 then id when lower(id) in (
         '', '00000000-0000-0000-0000-000000000000', 'anon', 'anonymous', 'nil', 'none', 'null', 'n/a', 'na',
         'undefined', 'unknown', '<nil>', '0', '-1', 'true', 'false', '[]', '{}', 'lmy47d') then null
     else id end;

@@ -2,25 +2,28 @@
 -- reads: lines(event, properties, file_no, line), properties as text that may be no JSON; variables project_id, load_id
 with picked as (
     select event, properties, file_no, line, try(json_transform(properties, '{
-        "time": "VARCHAR", "distinct_id": "VARCHAR", "$distinct_id_before_identity": "VARCHAR",
+        "time": "DOUBLE", "distinct_id": "VARCHAR", "$distinct_id_before_identity": "VARCHAR",
         "$insert_id": "VARCHAR", "$user_id": "VARCHAR", "$device_id": "VARCHAR",
-        "$mp_api_timestamp_ms": "VARCHAR", "mp_processing_time_ms": "VARCHAR", "$source": "VARCHAR",
+        "$mp_api_timestamp_ms": "BIGINT", "mp_processing_time_ms": "BIGINT", "$source": "VARCHAR",
         "$partner_id": "VARCHAR", "$import": "VARCHAR", "$identity_failure_reason": "VARCHAR",
         "$failure_reason": "VARCHAR"}')) as p
     from lines
+),
+timed as (
+    select *, case when p."time" > 1 and p."time" < 1e11 then floor(p."time")::bigint
+                   else epoch_s(try(json_extract_string(properties, '$.time'))) end as time_s
+    from picked
 )
 select getvariable('project_id')::varchar as project_id,
        nullif(event, '') as event,
-       epoch_s(p."time") as time_s,
+       time_s,
        p.distinct_id as distinct_id,
        p."$distinct_id_before_identity" as before_id,
        valid_id(p."$insert_id") as insert_id,
        valid_id(p."$user_id") as user_id,
        bare_device(p."$device_id") as device_id,
-       coalesce(try_cast(p."$mp_api_timestamp_ms" as bigint), try_cast(p.mp_processing_time_ms as bigint),
-                epoch_s(p."time") * 1000) as ingest_ms,
-       coalesce(try_cast(p.mp_processing_time_ms as bigint), try_cast(p."$mp_api_timestamp_ms" as bigint), 0)
-           as processed_ms,
+       coalesce(p."$mp_api_timestamp_ms", p.mp_processing_time_ms, time_s * 1000) as ingest_ms,
+       coalesce(p.mp_processing_time_ms, p."$mp_api_timestamp_ms", 0) as processed_ms,
        nullif(p."$source", '') as source,
        nullif(p."$partner_id", '') as partner_id,
        coalesce(p."$import" = 'true', false) as imported,
@@ -29,5 +32,5 @@ select getvariable('project_id')::varchar as project_id,
        properties,
        getvariable('load_id')::integer as load_id,
        file_no, line,
-       cast(make_timestamp(epoch_s(p."time") * 1000000) as date) as day
-from picked
+       cast(make_timestamp(time_s * 1000000) as date) as day
+from timed
