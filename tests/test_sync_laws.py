@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from trials import Place, Trial
 
+from cohortsync import ledger
+from cohortsync.emails import member_hash
 from cohortsync.errors import BadInput
 from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp.members import act_as_person, archive_member, find_member, insert_member
@@ -25,6 +28,7 @@ USERS = 12
 COHORT = f"cohort-{USERS}"
 people = st.integers(0, USERS - 1)
 pytestmark = pytest.mark.timeout(900)
+unused = itertools.count(10_000)  # numbers of addresses; nobody comes by an address that somebody else has had
 RUNS = 50  # seeds of the sweep; each is five sequences, and of the one that always runs two
 
 
@@ -48,17 +52,29 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.place.set(fault_rate=0, refused_share=0)
-        self.trial = Trial(self.place, 4711, USERS)
+        with ledger.state(self.place.workspace.home) as con:
+            con.execute("delete from forgotten")
+        self.trial = Trial(self.place, 4711, USERS, asks=True)
         self.address = {n: n for n in range(USERS)}
-        self.unused = 100
+        self.had = {n: {n} for n in range(USERS)}
+        self.agreeing, self.forgotten = set(range(USERS)), set[int]()
         self.segment_id: int | None = None
         self.load(set(range(USERS)))
 
     def load(self, users: set[int]) -> None:
         folder = self.place.folder
-        self.users, self.trial.addresses = users, [trials.at(self.address[n]) for n in sorted(users)]
-        self.place.workspace.load(profiles=[trials.profiles_file(folder, self.address)],
+        self.place.workspace.load(profiles=[trials.profiles_file(folder, self.address, self.agreeing)],
                                   cohorts={COHORT: trials.cohort_file(folder, sorted(users))})
+        self.know(users)
+
+    def know(self, users: set[int]) -> None:
+        """Who is in the cohort from now on, and what follows from that."""
+        self.users, self.trial.addresses = users, [trials.at(self.address[n]) for n in sorted(users)]
+        self.trial.agreed, self.trial.forgotten = self.hashes(self.agreeing), self.hashes(self.forgotten)
+
+    def hashes(self, users: set[int]) -> set[str]:
+        """Of all the addresses that these users have had."""
+        return {member_hash(trials.at(n)) for user in users for n in self.had[user]}
 
     @rule(users=st.sets(people, min_size=1))
     def the_cohort_changes(self, users: set[int]) -> None:
@@ -66,9 +82,25 @@ class Life(RuleBasedStateMachine):
 
     @rule(user=people)
     def an_address_changes(self, user: int) -> None:
-        self.unused += 1
-        self.address[user] = self.unused
+        self.address[user] = next(unused)
+        self.had[user].add(self.address[user])
         self.load(self.users)
+
+    @rule(users=st.sets(people, max_size=4))
+    def people_give_their_consent_or_take_it_back(self, users: set[int]) -> None:
+        self.agreeing ^= users
+        self.load(self.users)
+
+    @rule(asks=st.booleans())
+    def consent_is_asked_for_or_not(self, asks: bool) -> None:
+        self.trial.asks = asks
+
+    @rule(user=people, by_address=st.booleans())
+    def a_person_is_forgotten(self, user: int, by_address: bool) -> None:
+        """Gone from the cohort, too, until they are loaded again."""
+        self.place.workspace.forget(trials.at(self.address[user]) if by_address else f"u{user}")
+        self.forgotten.add(user)
+        self.know(self.users - {user})
 
     @rule(user=people, action=st.sampled_from(["unsubscribe", "confirm", "bounce"]))
     def a_person_does_something(self, user: int, action: str) -> None:
@@ -106,6 +138,12 @@ class Life(RuleBasedStateMachine):
         with self.faults(rate, seed, refused):
             self.wrote_to(self.trial.sync(keep_hand_edits=keep))
 
+    @rule(seconds=st.floats(0, 2))
+    def a_sync_is_killed(self, seconds: float) -> None:
+        before = self.trial.placed()
+        self.trial.killed_at(seconds)
+        self.trial.check_brought(before, self.trial.asks)
+
     @rule()
     def a_sync_meets_none(self) -> None:
         receipt = self.synced()
@@ -123,7 +161,8 @@ class Life(RuleBasedStateMachine):
         self.trial.edit_by_hand(self.segment_id)
         before = self.trial.on_segment(self.segment_id)
         self.synced(keep_hand_edits=True)
-        assert self.trial.on_segment(self.segment_id) == before
+        after = self.trial.on_segment(self.segment_id)
+        assert set(before) - self.trial.barred == set(after) - self.trial.barred
 
     @rule(people=st.sets(people))
     def a_segment_that_others_made_is_taken_over_only_where_that_is_asked(self, people: set[int]) -> None:
@@ -171,7 +210,9 @@ class Life(RuleBasedStateMachine):
             self.trial.undo_until_done(receipt["run_id"])
             after = self.trial.on_segment(self.segment_id)
             reachable = {key for key, status in self.trial.members().items() if status not in trials.UNREACHABLE}
-            assert set(before) & reachable == set(after) & reachable
+            lost = (set(before) - set(after)) & reachable
+            assert lost <= self.trial.not_put_back(lost, receipt["run_id"])
+            assert not (set(after) - set(before)) & reachable
         self.wrote_to(receipt)
 
     @contextmanager

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import pytest
 import trials
 from trials import Place, Trial
 
+from cohortsync.emails import member_hash
 from cohortsync.errors import BadInput
 
 pytestmark = pytest.mark.timeout(900)
@@ -66,7 +67,7 @@ def test_a_run_that_made_no_segment_has_nothing_to_undo(place: Place) -> None:
 
 # killed anywhere
 
-KILLS, UNDO_KILLS = 200, 50
+KILLS, UNDO_KILLS, CONSENT_KILLS = 200, 50, 20
 PAST = 21  # the seed of the audience to which every killed sync goes
 
 
@@ -97,6 +98,26 @@ def test_a_sync_killed_anywhere_is_finished_by_the_next(place: Place, undisturbe
     assert trial.members() == undisturbed.members
     assert trial.on_segment(receipt["segment_id"]) == undisturbed.on_segment
     place.check_contract()
+
+
+@pytest.mark.parametrize("number", some(range(CONSENT_KILLS), (3,)))
+def test_who_takes_their_consent_back_after_a_kill_is_off_the_segment_with_the_next(
+        place: Place, undisturbed: Undisturbed, number: int) -> None:
+    trial, chance = Trial(place, number, size=160, asks=True), random.Random(number)
+    agree(trial, range(120))
+    trial.sync_until_done()
+    agree(trial, range(40, 160))
+    trial.killed_at(chance.uniform(0.3, 1) * undisturbed.seconds)
+    agree(trial, chance.sample(range(160), 100))
+    trial.assert_converged(trial.sync_until_done())
+    place.check_contract()
+
+
+def agree(trial: Trial, people: Collection[int]) -> None:
+    """Who of the trial's cohort consents from now on; nobody else does."""
+    everyone = {n: n for n in range(max(trials.SIZES))}
+    trial.place.workspace.load(profiles=[trials.profiles_file(trial.place.folder, everyone, set(people))])
+    trial.agreed = {member_hash(trials.at(n)) for n in people}
 
 
 @pytest.fixture(scope="module")

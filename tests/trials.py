@@ -27,6 +27,7 @@ import cohortsync as cs
 from cohortsync import emails, ledger, sandbox
 from cohortsync.errors import ApiTransient, UnsafePlan
 from cohortsync.mailchimp import Unanswered
+from cohortsync.receipts import load_plan
 from cohortsync.sandbox.life import remembered
 from cohortsync.sandbox.mailchimp import consent
 from cohortsync.sandbox.mailchimp.audiences import create_audience
@@ -40,6 +41,8 @@ UNREACHABLE = ("unsubscribed", "cleaned", "archived")
 FAST = {"ATTEMPTS": "8", "BACKOFF_SECONDS": "0.005", "BACKOFF_MAX_SECONDS": "0.03", "TIMEOUT_SECONDS": "0.8",
         "SETTLE_SECONDS": "1.2"}
 SLOW_SECONDS = 0.9
+CONSENT = "agreed"
+EXPORTS = itertools.count()
 TRIES = 12
 PATIENCE = 120
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -50,17 +53,22 @@ def at(number: int) -> str:
     return f"person{number}@shop.example"
 
 
-def profiles_file(folder: Path, addresses: Mapping[int, int]) -> Path:
-    """Users by number, each with the number of an address, as a file of profiles."""
+def profiles_file(folder: Path, addresses: Mapping[int, int], agreeing: Collection[int] = ()) -> Path:
+    """Users by number, each with the number of an address, as a file of profiles; who is ``agreeing`` says so.
+
+    It is like none before it, and so never taken for one that was loaded already.
+    """
     file = folder / "profiles.csv"
     pd.DataFrame({"distinct_id": [f"u{n}" for n in addresses], "$email": list(map(at, addresses.values())),
-                  "$first_name": "Pat"}).to_csv(file, index=False)
+                  "$first_name": "Pat", CONSENT: [n in agreeing for n in addresses], "export": next(EXPORTS)}).to_csv(
+                      file, index=False)
     return file
 
 
 def cohort_file(folder: Path, users: Collection[int]) -> Path:
+    """The same of a cohort."""
     file = folder / f"cohort-of-{len(users)}.json"
-    file.write_text(json.dumps([f"u{n}" for n in users]))
+    file.write_text(json.dumps([f"u{n}" for n in users]) + " " * next(EXPORTS))
     return file
 
 
@@ -113,7 +121,7 @@ def opened(folder: Path, sizes: Sequence[int] = SIZES) -> Iterator[Place]:
 
 
 def work_there(environment: dict[str, str], home: Path, cohort: str, audience_id: str, undoing: str,
-               pipe: Connection) -> None:
+               terms: dict[str, Any], pipe: Connection) -> None:
     """A sync, or the undo of a run, in a process that was told its environment: begins when it is told to."""
     os.environ.update(environment)
     workspace = cs.open(home)
@@ -122,12 +130,16 @@ def work_there(environment: dict[str, str], home: Path, cohort: str, audience_id
     if undoing:
         workspace.apply(workspace.undo(undoing), force=True)
     else:
-        workspace.sync(cohort, audience_id, force=True)
+        workspace.sync(cohort, audience_id, force=True, **terms)
 
 
 @dataclass
 class Trial:
-    """One cohort on its way to one audience with a past, all drawn by a seed."""
+    """One cohort on its way to one audience with a past, all drawn by a seed.
+
+    ``asks``: whether syncs ask for consent; ``agreed``: hashes of those who are known to give it, in the cohort or not;
+    ``forgotten``: of those who were forgotten.
+    """
 
     place: Place
     seed: int
@@ -135,6 +147,9 @@ class Trial:
     strangers: int = 0
     receipts: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    asks: bool = False
+    agreed: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -153,29 +168,75 @@ class Trial:
                 insert_member(db, audience_id, at(n), status, {}, {}, self.chance.choice(["person", "api"]))
         return audience_id
 
+    @property
+    def terms(self) -> dict[str, Any]:
+        return {"consent_property": CONSENT} if self.asks else {}
+
+    @property
+    def wanted(self) -> set[str]:
+        """Hashes of the cohort's people."""
+        return set(map(emails.member_hash, self.addresses))
+
+    @property
+    def barred(self) -> set[str]:
+        """Hashes of those who are to come off the segment, whatever Mailchimp thinks."""
+        return self.forgotten | (self.wanted - self.agreed if self.asks else set())
+
+    def not_exported(self, people: set[str], asks: bool) -> set[str]:
+        """Who of these is never to be put anywhere: forgotten, or not known to agree where that is asked for."""
+        return people & self.forgotten | (people - self.agreed if asks else set())
+
+    def not_put_back(self, people: set[str], run_id: str) -> set[str]:
+        """Who of these an undo of the run leaves off: also those of whom the run did not know which user they are."""
+        done, asks = self.kept(run_id, "outcome"), self.asked(run_id)
+        unknown = set(done.loc[done["canonical_id"].isna(), "member_hash"]) if asks else set()
+        return self.not_exported(people, asks) | people & unknown
+
+    def asked(self, run_id: str) -> bool:
+        """Whether a run asked for consent."""
+        return bool(load_plan(self.place.workspace.home, run_id).terms.consent_property)
+
     def sync(self, **terms: Any) -> dict[str, Any] | None:
         """One try: its receipt, or None when it gave up for now."""
-        return self.tried(lambda: self.place.workspace.sync(self.cohort, self.audience_id, force=True, **terms))
+        workspace, terms = self.place.workspace, {**self.terms, **terms}
+        receipt = self.tried(lambda: workspace.sync(self.cohort, self.audience_id, force=True, **terms), self.asks)
+        if receipt:
+            self.check_barred(receipt)
+        return receipt
 
     def undo(self, run_id: str) -> dict[str, Any] | None:
         """One try to take a run back: its receipt, or None when it gave up for now."""
         workspace = self.place.workspace
-        return self.tried(lambda: workspace.apply(workspace.undo(run_id), force=True))
+        return self.tried(lambda: workspace.apply(workspace.undo(run_id), force=True), self.asked(run_id))
 
-    def tried(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    def tried(self, work: Callable[[], dict[str, Any]], asks: bool) -> dict[str, Any] | None:
+        """What was done; whatever came of it, nobody was put anywhere who is never to be."""
+        before = self.placed()
         try:
             receipt = work()
         except (ApiTransient, Unanswered, UnsafePlan) as error:
             self.refusals.append(str(error))
             return None
+        finally:
+            self.check_brought(before, asks)
         self.receipts.append(receipt)
         self.check(receipt)
         return receipt
 
+    def check_brought(self, before: set[tuple[str, int]], asks: bool) -> None:
+        wrong = self.not_exported({key for key, _ in self.placed() - before}, asks)
+        assert not wrong, f"seed {self.seed}: {len(wrong)} were exported who are never to be"
+
+    def placed(self) -> set[tuple[str, int]]:
+        """Who is in the audience (0), and on which segments."""
+        return set(self.place.rows(
+            "select hash, 0 from members where audience_id = :id union select hash, segment_id from segment_members "
+            "join members on member_id = members.id where audience_id = :id", self.audience_id))
+
     def killed_at(self, seconds: float | None, undoing: str = "") -> float:
         """Sync, or undo a run, in a process of its own, killed so many seconds after its start; how long it lived."""
         talk, other = PROCESSES.Pipe()
-        told = dict(os.environ), self.place.workspace.home, self.cohort, self.audience_id, undoing, other
+        told = (dict(os.environ), self.place.workspace.home, self.cohort, self.audience_id, undoing, self.terms, other)
         process = PROCESSES.Process(target=work_there, args=told, daemon=True)
         process.start()
         assert talk.poll(PATIENCE)
@@ -219,6 +280,16 @@ class Trial:
         assert people["member_hash"].is_unique, f"seed {self.seed}: somebody twice"
         assert self.place.breaches() == []
 
+    def check_barred(self, receipt: dict[str, Any]) -> None:
+        """Who is barred has the reason, and is not on the segment once everyone is proven."""
+        people = self.kept(receipt["run_id"], "outcome")
+        theirs = people[people["member_hash"].isin(self.barred) & people["exportable"]]
+        there = {key for key, status in self.on_segment(receipt["segment_id"]).items() if status != "archived"}
+        assert set(theirs["outcome"]) <= {"refused", "unproven"}, f"seed {self.seed}: {theirs['outcome'].tolist()}"
+        assert set(theirs["reason"]) <= {"no_consent", "forgotten_here"}, f"seed {self.seed}: {set(theirs['reason'])}"
+        if receipt["status"] == "completed":
+            assert not there & self.barred, f"seed {self.seed}: {len(there & self.barred)} are there who may not be"
+
     def kept(self, run_id: str, what: str) -> pd.DataFrame:
         """The people of a run's plan, or what became of them."""
         return pd.read_parquet(self.place.workspace.home / "runs" / run_id / f"{what}.parquet")
@@ -249,7 +320,9 @@ class Trial:
         removed = {*done.loc[done["outcome"] == "removed", "member_hash"],
                    *done.loc[done["outcome"] != "unproven", "old_hash"].dropna()} - later
         stayed = {key for key in added & set(there) if members[key] != "archived"}
-        lost = {key for key in removed - set(there) if members.get(key, "archived") not in UNREACHABLE}
+        gone = removed - set(there)
+        lost = {key for key in gone - self.not_put_back(gone, run_id)
+                if members.get(key, "archived") not in UNREACHABLE}
         by_rule = set(done.loc[(done["word"] == "remove") & (done["outcome"] == "refused"), "member_hash"])
         others = (set(before) ^ set(there)) - added - removed - by_rule
         assert not stayed, f"seed {self.seed}: {len(stayed)} are on the segment still"
@@ -280,8 +353,8 @@ class Trial:
     def assert_converged(self, receipt: dict[str, Any]) -> None:
         """Nobody is lost and nobody is there who should not be; the proof adds up to the cohort's size."""
         members, there = self.members(), self.on_segment(receipt["segment_id"])
-        wanted, size = {emails.member_hash(address) for address in self.addresses}, len(self.addresses)
-        reachable = {h for h in wanted if members.get(h, "unsubscribed") not in UNREACHABLE}
+        wanted, size = self.wanted, len(self.addresses)
+        reachable = {h for h in wanted - self.barred if members.get(h, "unsubscribed") not in UNREACHABLE}
         strangers = {h for h, status in there.items() if h not in wanted and status not in ("archived", "pending")}
         assert reachable <= set(there), f"seed {self.seed}: {len(reachable - set(there))} are lost"
         assert not strangers, f"seed {self.seed}: {len(strangers)} are on the segment and not of the cohort"
