@@ -7,20 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
-from cohortsync import clock, cohorts, emails, events, identity, mtu, staging
+from cohortsync import clock, cohorts, events, identity, mtu, profiles, staging
 from cohortsync.cohorts import checked_name
 from cohortsync.errors import BadInput
-from cohortsync.lines import CUT_SHORT, NOUN, as_read, good_lines, spell_to_stage, unreadable
+from cohortsync.intake import Intake, LoadReport
+from cohortsync.lines import NOUN
 from cohortsync.sources import Progress, Source, inspect, silent
-from cohortsync.warehouse import Draft, drafting, one_file, required_project, sql
+from cohortsync.warehouse import Draft, drafting, required_project, sql
 
 
 @dataclass(frozen=True)
@@ -41,33 +39,6 @@ class Pulled:
 
 
 BY_HAND = Pulled()
-
-
-@dataclass
-class LoadReport:
-    """What a load did. ``files``: one dict per file (``file, kind, cohort, rows, quarantined, known``).
-
-    ``replaced``: events of days pulled earlier that came anew; ``rekeyed``: events of pulled days that came under
-    another id than they were sent with. ``notes``: what the user should know about it, a
-    sentence or two each.
-    """
-
-    files: list[dict[str, Any]] = field(default_factory=list)
-    events_added: int = 0
-    duplicates: int = 0
-    replaced: int = 0
-    rekeyed: int = 0
-    unkeyed_in_overlap: int = 0
-    days: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def quarantined(self) -> int:
-        return sum(file["quarantined"] for file in self.files)
-
-    @property
-    def unchanged(self) -> bool:
-        return all(file["known"] for file in self.files)
 
 
 def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
@@ -120,22 +91,12 @@ def _inspect_all(named: list[tuple[str, Path, str]], known: Mapping[Path, Source
         return [source.result() for source in waiting]
 
 
-class _Load:
-    """One load at work: the draft it writes to and the report it fills."""
+class _Load(Intake):
+    """One load from its files to everything that follows from them."""
 
     def __init__(self, draft: Draft, progress: Progress, pulled: Pulled = BY_HAND) -> None:
-        self.pulled, self.pulled_on = pulled, {path: day for day, path in pulled.days.items() if path}
-        self.draft, self.con, self.progress = draft, draft.con, progress
-        self.project_id: str = draft.project["project_id"]
-        self.report = LoadReport()
-        self.quarantined: Counter[Source] = Counter()
-        self.loaded_at = datetime.now(UTC).replace(tzinfo=None)
-        for macros in ("macros", "records"):
-            self.con.execute(sql(macros))
-        self.load_id = 1 + self.scalar("select coalesce(max(load_id), 0) from generation.loads")
-
-    def scalar(self, query: str, values: list[Any] | None = None) -> Any:
-        return self.con.execute(query, values or []).fetchall()[0][0]
+        super().__init__(draft, progress, {path: day for day, path in pulled.days.items() if path})
+        self.pulled = pulled
 
     def run(self, found: list[Source]) -> LoadReport:
         new = self._unknown(found)
@@ -143,17 +104,16 @@ class _Load:
         if not new and not emptied:
             self.draft.unchanged = True
             return self.report
-        self.con.execute("insert into generation.loads values (?, ?)", [self.load_id, self.loaded_at])
-        self.con.execute("create or replace temp table touched (distinct_id varchar)")
-        self.con.execute("set variable project_id = ?", [self.project_id])
-        self.con.execute("set variable load_id = ?", [self.load_id])
+        self.begin()
         of_kind = {kind: [(n, s) for n, s in enumerate(new) if s.kind == kind] for kind in NOUN}
-        self._load_profiles(of_kind["profiles"])
+        if of_kind["profiles"]:
+            profiles.load_profiles(self, of_kind["profiles"], self.pulled.new_profiles, self.pulled.all_profiles)
         for number, source in of_kind["cohort"]:
-            self._load_cohort(number, source)
+            profiles.load_cohort(self, number, source)
         if self.pulled.members_profiles and of_kind["profiles"]:
-            self._drop_profiles_of([source.cohort for source in found if source.kind == "cohort"])
-        self._load_mappings(of_kind["mappings"])
+            profiles.drop_profiles_of(self, [source.cohort for source in found if source.kind == "cohort"])
+        if of_kind["mappings"]:
+            profiles.load_mappings(self, of_kind["mappings"])
         self._load_events(of_kind["events"], emptied)
         self._recompute_cohorts()
         return self.report
@@ -177,7 +137,7 @@ class _Load:
         for source in found:
             same = [s for s in new if (s.kind, s.cohort, s.sha256) == (source.kind, source.cohort, source.sha256)]
             if same or self._is_known(source, found):
-                self.report.files.append(_file_row(source, rows=0, quarantined=0, known=True))
+                self.report.add_file(source, known=True)
             else:
                 new.append(source)
         return new
@@ -196,38 +156,6 @@ class _Load:
                                     order by file_no""", {**key, "cohort": source.cohort}).fetchall()
         given = dict.fromkeys(s.sha256 for s in found if (s.kind, s.cohort) == (source.kind, source.cohort))
         return list(given) == [sha256 for (sha256,) in last]
-
-    def _record_file(self, number: int, source: Source, rows: int) -> None:
-        quarantined = self.quarantined[source]
-        if quarantined and not rows:
-            raise BadInput(f"{source.path} holds no {NOUN[source.kind]}: none of its {source.lines:,} lines "
-                           "is one. Nothing was loaded; check that the file is what it should be.")
-        self.con.execute("insert into generation.files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                         [self.load_id, number, self.project_id, source.kind, source.cohort, str(source.path),
-                          source.sha256, rows, quarantined, self.pulled_on.get(source.path)])
-        self.report.files.append(_file_row(source, rows, quarantined, known=False))
-        if quarantined:
-            self._note_cut_short(source)
-
-    def _note_cut_short(self, source: Source) -> None:
-        """Say so when a file holds the line by which Mixpanel owns up to having stopped in the middle."""
-        cut = self.scalar("select min(line) from generation.quarantine where load_id = ? and file = ? "
-                          "and starts_with(reason, ?)", [self.load_id, str(source.path), CUT_SHORT])
-        if cut:
-            self.report.notes.append(f"{source.path.name} is not whole: Mixpanel gave up in the middle of it (line "
-                                     f"{cut:,} says {CUT_SHORT}). What it holds was loaded; fetch it again.")
-
-    def _note_split(self, source: Source, spelt: Path) -> None:
-        split = self.scalar(f"select count(*) from read_parquet({one_file(spelt)}) where parts > 1 and reason is null")
-        if split:
-            self.report.notes.append(f"{source.path.name} breaks {split:,} of its records over several lines; they "
-                                     "were put together, and their place is their first line.")
-
-    def _quarantine(self, source: Source, rows: str) -> None:
-        """Note the rows of a query ``line, byte_offset, reason`` as lines that were not taken."""
-        self.quarantined[source] += self.scalar(
-            f"insert into generation.quarantine select {self.load_id}, ?, line, byte_offset, reason from ({rows})",
-            [str(source.path)])
 
     # events
 
@@ -268,9 +196,9 @@ class _Load:
         self.con.begin()  # a pull brings a file a day: they wait for the disk once, not each
         for number, source in sources.items():
             if spelt := staged.spelt.get(number):
-                self._note_split(source, spelt)
-                self._quarantine(source, staging.left_out(self.con, spelt))
-            self._record_file(number, source, staged.taken.get(number, 0))
+                self.note_split(source, spelt)
+                self.quarantine(source, staging.left_out(self.con, spelt))
+            self.record_file(number, source, staged.taken.get(number, 0))
         self.con.commit()
         return staged.paths
 
@@ -347,114 +275,3 @@ class _Load:
         for row in cohorts.recompute_draft(self.draft, self.load_id, self.loaded_at):
             if row["failure"]:
                 self.report.notes.append(f"The cohort {row['cohort']!r} keeps its last members: {row['failure']}")
-
-    # profiles and cohorts
-
-    def _gather_objects(self, number: int, source: Source) -> None:
-        """The table ``objects``: one file's rows, pages opened, added to those of files before it."""
-        self.progress(f"Loading {source.path.name}", 0, 1)
-        if source.shape in ("csv", "ids") or not self._read_fast(source):
-            path = spell_to_stage(self.draft, number, source, self.progress)
-            self._note_split(source, path)
-            self._quarantine(source, f"select line, byte_offset, reason from read_parquet({one_file(path)}) "
-                                     "where reason is not null")
-            self._read(good_lines(path))
-        self.con.execute("""insert into objects select unnest(case when json_type(json, '$.results') = 'ARRAY'
-            then json_extract(json, '$.results[*]') else [json] end), ?, line from pages order by line""", [number])
-
-    def _read(self, lines: str) -> None:
-        self.con.execute(f"create or replace temp table pages as select json, line from {lines}")
-
-    def _read_fast(self, source: Source) -> bool:
-        """The table ``pages`` without a look at each line; False when any is not accounted for."""
-        try:
-            self._read(as_read(self.con, source))
-        except duckdb.Error as error:
-            raise unreadable(source, error) from None
-        return source.shape != "lines" or source.lines == self.scalar("select count(json) from pages")
-
-    def _gather(self, sources: list[tuple[int, Source]]) -> None:
-        """The rows of files of profiles or mappings as the table ``objects``."""
-        self._empty_objects()
-        for number, source in sources:
-            self._gather_objects(number, source)
-            self._set_aside_strangers(number, source)
-
-    def _empty_objects(self) -> None:
-        self.con.execute("create or replace temp table objects (json json, file_no integer, line bigint)")
-
-    def _load_profiles(self, sources: list[tuple[int, Source]]) -> None:
-        if not sources:
-            return
-        self._gather(sources)
-        self.con.execute(f"create temp table new_profiles as {sql('profiles_new')}")
-        if self.pulled.new_profiles:
-            self.con.execute("""delete from new_profiles where (project_id, distinct_id) in
-                                (select (project_id, distinct_id) from generation.profiles)""")
-        cohorts.record_profile_changes(self.con, self.load_id, self.loaded_at)
-        self.con.execute("""delete from generation.profiles where (project_id, distinct_id) in
-                            (select (project_id, distinct_id) from new_profiles)""")
-        self.con.execute("insert into generation.profiles from new_profiles")
-        if self.pulled.all_profiles:
-            self.con.execute("""delete from generation.profiles where project_id = ? and distinct_id not in
-                                (select distinct_id from new_profiles)""", [self.project_id])
-        self._check_addresses()
-
-    def _drop_profiles_of(self, cohorts: list[str]) -> None:
-        """Drop the profiles of members for whom none came."""
-        self.con.execute("""delete from generation.profiles where project_id = ? and distinct_id in
-                (select distinct_id from generation.cohort_members where project_id = ? and list_contains(?, cohort))
-            and distinct_id not in (select distinct_id from new_profiles)""",
-                         [self.project_id, self.project_id, cohorts])
-
-    def _set_aside_strangers(self, number: int, source: Source) -> None:
-        """Quarantine what names nobody, and rows of another kind, which name somebody but say nothing about them."""
-        where = f"file_no = {number} and stranger(json, '{source.kind}') is not null"
-        self._quarantine(source, f"""select line, null as byte_offset, stranger(json, '{source.kind}') as reason
-            from objects where {where}""")
-        self.con.execute(f"delete from objects where {where}")
-        self._record_file(number, source, self.scalar("select count(*) from objects where file_no = ?", [number]))
-
-    def _load_mappings(self, sources: list[tuple[int, Source]]) -> None:
-        if not sources:
-            return
-        self._gather(sources)
-        self.con.execute("delete from generation.identity_mappings where project_id = ?", [self.project_id])
-        self.con.execute(f"insert into generation.identity_mappings {sql('mappings_new')}")
-
-    def _check_addresses(self) -> None:
-        """Judge each address once in its life; the library judges, the warehouse remembers."""
-        fresh = [address for (address,) in self.con.execute("""select distinct address from new_profiles
-            where address is not null and address not in (select address from generation.addresses)""").fetchall()]
-        if fresh:
-            self.progress("Checking addresses", 0, 1)
-            judged = pa.table({"address": fresh, "valid": [emails.is_valid(address) for address in fresh]})
-            self.con.register("judged", judged)
-            self.con.execute("insert into generation.addresses from judged")
-            self.con.unregister("judged")
-
-    def _check_pages(self, number: int, source: Source) -> None:
-        """Refuse a cohort of which pages are missing: its first page announces how many members there are."""
-        announced = self.scalar("select max(try_cast(json_extract_string(json, '$.total') as bigint)) from pages "
-                                "where json_type(json, '$.results') = 'ARRAY'") or 0
-        there = self.scalar("select count(*) from objects where file_no = ?", [number])
-        if there < announced:
-            raise BadInput(f"{source.path} holds {there:,} of the {announced:,} members that its first page announces. "
-                           "Fetch the other pages too (page=1, 2, … with the session_id) and put all into one file.")
-
-    def _load_cohort(self, number: int, source: Source) -> None:
-        cohorts.refuse_defined(self.con, self.project_id, source.cohort)
-        self._empty_objects()
-        self._gather_objects(number, source)
-        if source.shape == "ids":
-            self.con.execute("delete from objects where json_extract_string(json, '$') in ('$distinct_id', "
-                             "'distinct_id', 'Distinct ID')")
-        self._check_pages(number, source)
-        self._set_aside_strangers(number, source)
-        self.con.execute(f"create or replace temp table members as {sql('members_new')}")
-        cohorts.write_members(self.con, self.project_id, source.cohort, self.load_id, self.loaded_at)
-
-
-def _file_row(source: Source, rows: int, quarantined: int, known: bool) -> dict[str, Any]:
-    return {"file": str(source.path), "kind": source.kind, "cohort": source.cohort, "rows": rows,
-            "quarantined": quarantined, "known": known}

@@ -22,7 +22,8 @@ from cohortsync.client import Client, fetch_count
 from cohortsync.cohorts import known_as
 from cohortsync.config import Settings, private_folder
 from cohortsync.errors import ApiTransient
-from cohortsync.load import LoadReport, Pulled, load
+from cohortsync.intake import LoadReport
+from cohortsync.load import Pulled, load
 from cohortsync.mixpanel import CohortSeen, HistoryLimit, Interrupted, TooLate
 from cohortsync.people import fetch_profiles
 from cohortsync.raw import day_files

@@ -44,7 +44,7 @@ from cohortsync.cohorts import Moment
 from cohortsync.execution import Execution
 from cohortsync.forecast import MonthToDate
 from cohortsync.forget import Erased
-from cohortsync.load import LoadReport
+from cohortsync.intake import LoadReport
 from cohortsync.plan import Plan, Terms
 from cohortsync.pull import PullReport
 from cohortsync.reader import Reader

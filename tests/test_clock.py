@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cohortsync as cs
 from cohortsync import clock
-from cohortsync.load import LoadReport
+from cohortsync.intake import LoadReport
 
 NEW_YORK = "America/New_York"
 HOUR = 3600

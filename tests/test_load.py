@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import cohortsync as cs
 from cohortsync import staging
 from cohortsync.errors import BadInput
-from cohortsync.load import LoadReport
+from cohortsync.intake import LoadReport
 
 NOON = 1_700_000_000
 BOM = b"\xef\xbb\xbf"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import cohortsync as cs
 from cohortsync import load
+from cohortsync.intake import LoadReport
 from cohortsync.load import Pulled
 
 FIRST = date(2026, 10, 1)
@@ -41,7 +42,7 @@ def workspace(tmp_path: Path) -> cs.Workspace:
 
 
 def pull(workspace: cs.Workspace, place: Path, days: dict[int, list[dict[str, Any]]], by_hand: Iterable[Path] = ()
-         ) -> load.LoadReport:
+         ) -> LoadReport:
     """Load days as a pull does; a day without events is named without a file."""
     number = len(list(place.glob("*.ndjson")))
     files = {FIRST + timedelta(day): write(place / f"{number}-{day}.ndjson", rows) if rows else None

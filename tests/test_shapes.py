@@ -22,7 +22,7 @@ import cohortsync as cs
 from cohortsync import lines as line_reader
 from cohortsync import sources, warehouse
 from cohortsync.errors import BadInput
-from cohortsync.load import LoadReport
+from cohortsync.intake import LoadReport
 
 NOON = 1_700_000_000
 BLANK = "2023-11-14 22:13:20"

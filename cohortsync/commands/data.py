@@ -10,7 +10,7 @@ import typer
 
 from cohortsync import console
 from cohortsync.commands.options import AsJson, Cohorts, Events, IdMerge, ManyFiles, Mappings, Profiles, opened, pairs
-from cohortsync.load import LoadReport
+from cohortsync.intake import LoadReport
 from cohortsync.workspace import Workspace
 
 app = typer.Typer()

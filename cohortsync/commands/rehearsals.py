@@ -17,7 +17,7 @@ from cohortsync.commands.pulls import show_report
 from cohortsync.commands.syncs import show_plan, show_receipt
 from cohortsync.config import bundled
 from cohortsync.errors import BadInput
-from cohortsync.load import LoadReport
+from cohortsync.intake import LoadReport
 from cohortsync.plan import Plan
 from cohortsync.pull import PullReport
 from cohortsync.workspace import Workspace
