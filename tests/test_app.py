@@ -146,6 +146,15 @@ def test_an_empty_workspace_says_what_to_do_next(page: str, tmp_path: Path, visi
     assert len(app.page_link) == 1
 
 
+def test_the_bill_needs_events_and_no_cohort(tmp_path: Path, visit: Visit) -> None:
+    workspace = cs.open(tmp_path)
+    workspace.init("America/New_York", "simplified")
+    workspace.load(cohorts={"trial-ending": next(SAMPLE.glob("cohort-trial-ending*"))})
+    assert "no events are loaded" in visit("mtu", tmp_path).info[-1].value
+    workspace.load(sorted(SAMPLE.glob("events-*"))[:1])
+    assert "Billable" in read(visit("mtu", tmp_path))
+
+
 def test_a_new_user_says_what_the_project_is_and_loads_files(tmp_path: Path, visit: Visit) -> None:
     app = visit("connect", tmp_path)
     assert "Start here" in read(app)

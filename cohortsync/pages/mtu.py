@@ -61,7 +61,10 @@ def show_events(workspace: cs.Workspace, marked_only: bool) -> None:
 
 
 workspace = frame.start("MTU", "Monthly tracked users: people with an event that counts, by calendar month.")
-frame.cohort_names(workspace)
+with frame.told():
+    nothing = not workspace.project or workspace.mtu().empty
+if nothing:
+    frame.ask_for("Nothing to show yet: no events are loaded.", "Load your Mixpanel export")
 view = frame.switch("Show", VIEWS, "view")
 marked_only = st.toggle("Exempt only events marked $source = mailchimp", key="marked_only",
                         help="Otherwise every event with one of Mailchimp's ten names is exempt.")
