@@ -31,6 +31,7 @@ def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str,
 
     ``share_read``: how much of what DuckDB does not read by itself is read, from 0 to 1.
     """
+    # No dictionary is tried of more values than there are event names: of ids it costs more than it saves.
     folder, prefix = draft.home / "events", f"{draft.number:06d}{mark}_"
     statement = f"""copy ({rows}) to {quoted(folder)} (format parquet, partition_by (day),
         filename_pattern '{prefix}{{i}}', overwrite_or_ignore, parquet_version v2, compression zstd,

@@ -266,7 +266,7 @@ class _Load(Intake):
 
     def rebuild(self) -> None:
         """Reckon everything derived anew, by settings that changed."""
-        self.con.execute("insert into generation.loads values (?, ?)", [self.load_id, self.loaded_at])
+        self.begin()
         events.recount(self.draft, self._reckoned())
         self._derive()
         self._recompute_cohorts()

@@ -55,7 +55,7 @@ def drop_profiles_of(intake: Intake, names: list[str]) -> None:
     intake.con.execute("""delete from generation.profiles where project_id = ? and distinct_id in
             (select distinct_id from generation.cohort_members where project_id = ? and list_contains(?, cohort))
         and distinct_id not in (select distinct_id from new_profiles)""",
-                     [intake.project_id, intake.project_id, names])
+                       [intake.project_id, intake.project_id, names])
 
 
 def load_mappings(intake: Intake, sources: list[tuple[int, Source]]) -> None:
@@ -72,7 +72,7 @@ def load_cohort(intake: Intake, number: int, source: Source) -> None:
     _gather_objects(intake, number, source)
     if source.shape == "ids":
         intake.con.execute("delete from objects where json_extract_string(json, '$') in ('$distinct_id', "
-                         "'distinct_id', 'Distinct ID')")
+                           "'distinct_id', 'Distinct ID')")
     _check_pages(intake, number, source)
     _set_aside_strangers(intake, number, source)
     intake.con.execute(f"create or replace temp table members as {sql('members_new')}")
@@ -82,7 +82,7 @@ def load_cohort(intake: Intake, number: int, source: Source) -> None:
 def _check_pages(intake: Intake, number: int, source: Source) -> None:
     """Refuse a cohort of which pages are missing: its first page announces how many members there are."""
     announced = intake.scalar("select max(try_cast(json_extract_string(json, '$.total') as bigint)) from pages "
-                            "where json_type(json, '$.results') = 'ARRAY'") or 0
+                              "where json_type(json, '$.results') = 'ARRAY'") or 0
     there = intake.scalar("select count(*) from objects where file_no = ?", [number])
     if there < announced:
         raise BadInput(f"{source.path} holds {there:,} of the {announced:,} members that its first page announces. "
@@ -108,7 +108,7 @@ def _gather_objects(intake: Intake, number: int, source: Source) -> None:
         path = spell_to_stage(intake.draft, number, source, intake.progress)
         intake.note_split(source, path)
         intake.quarantine(source, f"select line, byte_offset, reason from read_parquet({one_file(path)}) "
-                                 "where reason is not null")
+                                  "where reason is not null")
         _read(intake, good_lines(path))
     intake.con.execute("""insert into objects select unnest(case when json_type(json, '$.results') = 'ARRAY'
         then json_extract(json, '$.results[*]') else [json] end), ?, line from pages order by line""", [number])

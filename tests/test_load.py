@@ -241,6 +241,14 @@ def test_odd_properties_do_not_cost_the_event(project: cs.Workspace, odd: str) -
     assert project.quarantine().empty
 
 
+def test_a_moment_that_is_no_number_leaves_the_other_to_say_what_came_when(project: cs.Workspace) -> None:
+    odd = json.dumps({"event": "A", "properties": {"time": NOON, "distinct_id": "ann", "mp_processing_time_ms": True,
+                                                   "$mp_api_timestamp_ms": 1_700_000_005_000}})
+    load_events(project, odd + "\n" + odd.replace("1700000005000", "false"))
+    assert rows(project, "select ingest_ms, processed_ms from events order by line") == [
+        (1_700_000_005_000, 1_700_000_005_000), (NOON * 1000, 0)]
+
+
 @pytest.mark.parametrize("company", ["", "not JSON\n"], ids=["alone", "beside a bad line"])
 def test_an_endless_line_is_set_aside(project: cs.Workspace, tmp_path: Path, company: str) -> None:
     with (tmp_path / "long").open("w") as file:

@@ -9,9 +9,11 @@ with picked as (
         "$failure_reason": "VARCHAR"}')) as p
     from lines
 ),
-timed as (
-    select *, case when p."time" > 1 and p."time" < 1e11 then floor(p."time")::bigint
-                   else epoch_s(try(json_extract_string(properties, '$.time'))) end as time_s
+timed as (  -- true and false are no times, though they are read as 1 and 0
+    select *, if(p."$mp_api_timestamp_ms" > 1, p."$mp_api_timestamp_ms", null) as received_ms,
+           if(p.mp_processing_time_ms > 1, p.mp_processing_time_ms, null) as handled_ms,
+           case when p."time" > 1 and p."time" < 1e11 then floor(p."time")::bigint
+                else epoch_s(try(json_extract_string(properties, '$.time'))) end as time_s
     from picked
 )
 select getvariable('project_id')::varchar as project_id,
@@ -22,8 +24,8 @@ select getvariable('project_id')::varchar as project_id,
        valid_id(p."$insert_id") as insert_id,
        valid_id(p."$user_id") as user_id,
        bare_device(p."$device_id") as device_id,
-       coalesce(p."$mp_api_timestamp_ms", p.mp_processing_time_ms, time_s * 1000) as ingest_ms,
-       coalesce(p.mp_processing_time_ms, p."$mp_api_timestamp_ms", 0) as processed_ms,
+       coalesce(received_ms, handled_ms, time_s * 1000) as ingest_ms,
+       coalesce(handled_ms, received_ms, 0) as processed_ms,
        nullif(p."$source", '') as source,
        nullif(p."$partner_id", '') as partner_id,
        coalesce(p."$import" = 'true', false) as imported,
