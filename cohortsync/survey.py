@@ -157,7 +157,8 @@ class Survey:
         """Everyone on the segment; pending ones, whom it does not list, by their own records read afresh."""
         assert target.segment_id is not None
         listed = mailchimp.fetch_segment_members(self.client, target.audience_id, target.segment_id)
-        if not ((members["status"] == "pending") & members["member_hash"].isin(ours)).any():
+        asked = members["member_hash"].isin(ours) | (members["address"] == "")  # whose address is forgotten here
+        if not (asked & (members["status"] == "pending")).any():
             return listed
         pending = mailchimp.fetch_members(self.client, target.audience_id, "pending")
         waiting = mirror.carrying(pending, target.segment_id)

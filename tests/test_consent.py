@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import faulty
+import forked
 import pytest
+from conftest import OWNER_KEY
 from mailchimp_side import Side
 from test_sync import cut_short, whole_people
 
@@ -16,6 +18,8 @@ from cohortsync import mailchimp as mc
 from cohortsync.emails import member_hash
 from cohortsync.errors import UnsafePlan
 from cohortsync.plan import Plan
+from cohortsync.sandbox.life import remembered
+from cohortsync.sandbox.mailchimp.members import act_as_person
 
 ANN, BOB, CAT = "ann@harbor.example", "bob@harbor.example", "cat@harbor.example"
 Proxied = tuple[cs.Workspace, faulty.Proxy, Side]
@@ -122,6 +126,23 @@ def test_who_takes_their_consent_back_while_an_answer_is_lost_comes_off_the_segm
     assert (receipt["status"], receipt["accounted"]) == ("completed", 2)
     assert side.on_segment("mixpanel_two") == {member_hash(ANN)}
     assert side.statuses()[member_hash(BOB)] == "subscribed"  # the lost request had brought him in
+
+
+def test_who_is_forgotten_before_they_confirm_loses_the_tag_though_no_list_shows_them(tmp_path: Path) -> None:
+    workspace = cs.open(tmp_path / "home")
+    workspace.init("UTC", "simplified")
+    load_two(workspace, tmp_path, bob_agrees=True)
+    with forked.sandbox(tmp_path / "mailchimp") as running:
+        workspace.connect_mailchimp(OWNER_KEY, "pending", running.mailchimp_url)
+        side = Side(running.mailchimp_url)
+        tag = workspace.sync("two", side.audience_id)["segment_id"]
+        with remembered(tmp_path / "mailchimp" / "mailchimp.sqlite") as db:
+            act_as_person(db, side.audience_id, ANN, "confirm")
+        workspace.forget(BOB)
+        receipt = workspace.sync("two", side.audience_id, force=True)
+        tagged = {key for key, tags in side.tags().items() if tag in tags}
+    assert tagged == {member_hash(ANN)}
+    assert receipt["accounted"] == receipt["size"]
 
 
 def test_an_undo_asks_for_consent_as_the_run_did_and_so_does_its_own_undo(proxied: Proxied, tmp_path: Path) -> None:
