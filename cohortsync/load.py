@@ -6,11 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+import duckdb
 
 from cohortsync import clock, cohorts, events, identity, mtu, profiles, staging
 from cohortsync.cohorts import checked_name
@@ -18,7 +21,7 @@ from cohortsync.errors import BadInput
 from cohortsync.intake import Intake, LoadReport
 from cohortsync.lines import NOUN
 from cohortsync.sources import Progress, Source, inspect, silent
-from cohortsync.warehouse import Draft, drafting, required_project, sql
+from cohortsync.warehouse import MEMORY_MB, PULL_MEMORY_MB, Draft, drafting, required_project, sql
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,16 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
                          pulled.known, progress)
     if not found and not pulled.days:
         raise BadInput("There is nothing to load. Name files of events, profiles or members of a cohort.")
+    if pulled.days:
+        with suppress(duckdb.OutOfMemoryException), drafting(home, project_id, PULL_MEMORY_MB) as draft:
+            return _Load(draft, progress, pulled).run(found)
     with drafting(home, project_id) as draft:
         return _Load(draft, progress, pulled).run(found)
 
 
 def rebuild(home: Path, project_id: str, **settings: str) -> None:
     """Give a project another time zone, ID merge or reading of times, and reckon everything derived anew by it."""
-    with drafting(home, project_id, **settings) as draft:
+    with drafting(home, project_id, MEMORY_MB, **settings) as draft:
         reckon(draft)
 
 

@@ -35,6 +35,7 @@ TABLES = ("profiles", "cohorts", "cohort_members", "cohort_snapshots", "identiti
 
 # What a load may hold in memory (more goes to disk): 50 million events load in under 4 GiB, two thirds of it DuckDB's.
 MEMORY_MB = 2500
+PULL_MEMORY_MB = 150 * max(2, os.cpu_count() or 2)  # it runs beside all else on a machine, and is as fast with little
 DISK_THREADS = 8
 ROWS_HELD = 5_000  # of one day's events, before they are written
 DISK_ERRORS = (OSError, duckdb.IOException, duckdb.FatalException, sqlite3.OperationalError)
@@ -263,11 +264,13 @@ class Draft:
 
 
 @contextmanager
-def drafting(home: Path, project_id: str | None = None, **settings: str) -> Iterator[Draft]:
+def drafting(home: Path, project_id: str | None = None, memory_mb: int = MEMORY_MB,
+             **settings: str) -> Iterator[Draft]:
     """Write the next generation: a copy of the one in force, published whole when the block ends well.
 
-    ``settings`` (``timezone``, ``id_merge``, ``event_times``) take the place of the project's. One loader at a
-    time: a second one waits. On an error nothing of the block remains.
+    ``memory_mb``: what DuckDB may hold in memory; more goes to disk. ``settings`` (``timezone``, ``id_merge``,
+    ``event_times``) take the place of the project's. One loader at a time: a second one waits. On an error nothing of
+    the block remains.
     """
     with _disk_errors_told(home), locking(home / "loader.lock"):
         for folder in ("warehouse", "events"):
@@ -279,6 +282,7 @@ def drafting(home: Path, project_id: str | None = None, **settings: str) -> Iter
         con = engine()
         try:
             _copy_base(home, con, number, base)
+            con.execute(f"set memory_limit = '{min(memory_mb, MEMORY_MB, _half_of_memory_mb())} MB'")
             draft = Draft(con, number, home, required_project(home, project_id) | settings)
             yield draft
             if not draft.unchanged:
@@ -312,7 +316,6 @@ def _copy_base(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: in
     if not base:
         create_schema(con)
     con.execute(f"set temp_directory = {quoted(home / 'stage')}")
-    con.execute(f"set memory_limit = '{min(MEMORY_MB, _half_of_memory_mb())} MB'")
     con.execute(f"set partitioned_write_flush_threshold = {ROWS_HELD}")
     con.execute("set parquet_metadata_cache = true")
 

@@ -91,6 +91,15 @@ def test_a_pull_that_finds_the_same_adds_nothing(workspace: cs.Workspace, tmp_pa
     assert workspace.as_of == as_of
 
 
+def test_a_pull_that_is_short_of_memory_is_given_as_much_as_a_load(workspace: cs.Workspace, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "PULL_MEMORY_MB", 1)
+    people = [f"user-{n}" for n in range(5000)]
+    report = pull(workspace, tmp_path, {0: [event("Paid", one) for one in people]})
+    assert report.events_added == 5000
+    assert [user for _, user in there(workspace)] == sorted(people)
+
+
 def test_what_was_loaded_by_hand_outlives_the_pull_that_superseded_it(workspace: cs.Workspace, tmp_path: Path) -> None:
     workspace.load(events=[write(tmp_path / "by-hand.json", [event("Paid", "ada", insert_id="a"),
                                                             event("Seen", "ben")])])
