@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -59,6 +62,16 @@ def _processes_begin_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
         keep_apart(patch, tmp_path_factory.mktemp("place"))
         forked.PROCESSES.set_forkserver_preload(forked.MODULES)
         forkserver.ensure_running()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_packages_are_looked_through_once() -> Iterator[None]:
+    """Streamlit reads what each of them says of itself whenever an app begins; none comes or goes meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "streamlit.testing.v1" in sys.modules:  # in the other tests' stead it is not imported
+            scanner = importlib.import_module("streamlit.components.v2.manifest_scanner")
+            patch.setattr(scanner, "scan_component_manifests", functools.cache(scanner.scan_component_manifests))
+        yield
 
 
 @pytest.fixture(autouse=True)
