@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,9 +99,13 @@ def _consent_was_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     base = tmp_path_factory.getbasetemp()
     before = set(base.iterdir())
     yield
-    found = {path: consent.breaches(path) for folder in set(base.iterdir()) - before
-             for path in local_mailchimps(folder)}
-    assert not {path: lines for path, lines in found.items() if lines}
+    assert not breaches(set(base.iterdir()) - before)
+
+
+def breaches(folders: Iterable[Path]) -> dict[Path, list[str]]:
+    """What requests did below these folders that none may do, by the local Mailchimp that was asked."""
+    found = {path: consent.breaches(path) for folder in folders for path in local_mailchimps(folder)}
+    return {path: lines for path, lines in found.items() if lines}
 
 
 def local_mailchimps(place: Path) -> Iterator[Path]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from urllib.parse import urlsplit
 import forked
 import pytest
 from conftest import ADMIN, OWNER_KEY, PROJECT_ID, SAMPLE
+from installed import held
 from served import CHROMIUM, FLAGS, ROOT, serving
 
 import cohortsync as cs
@@ -54,13 +53,14 @@ def app_url(home: Path, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def demo_url(tmp_path: Path) -> Iterator[str]:
+def demo_url(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app on the workspace that the demo left, as ``make app`` starts it: with its own local Mailchimp."""
-    left = tmp_path / "cohortsync-demo"
-    command = ["-m", "cohortsync", "--home", str(left)]
-    subprocess.run([sys.executable, *command, "demo"], check=True, stdout=subprocess.DEVNULL, timeout=280)
-    with serving(tmp_path / "app.log", *command, "app", "--port") as url:
-        yield url
+    with held(tmp_path_factory) as installed:
+        done = installed.demo()
+        assert done.returncode == 0, done.stderr
+        command = ["-m", "cohortsync", "--home", installed.folder / "cohortsync-demo", "app", "--port"]
+        with serving(tmp_path / "app.log", *command, XDG_STATE_HOME=installed.environment["XDG_STATE_HOME"]) as url:
+            yield url
 
 
 class Visit:
@@ -97,8 +97,10 @@ class Visit:
         return shown.get_by_test_id("stMetricValue").first.inner_text()
 
     def picture(self, name: str) -> None:
-        """Keep what the user sees once it has come to rest, from the top, the mouse out of the way."""
+        """What the user sees comes to rest; where pictures are asked for, keep it, the mouse out of the way."""
         playwright.expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        if not PICTURES:
+            return
         self.page.mouse.move(0, 0)
         self.page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, 0)")
         self.page.wait_for_timeout(500)

@@ -12,63 +12,27 @@ import sys
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from installed import MINUTE, ROOT, Installed, held
 from served import free_port, wait_until_healthy
 
-ROOT = Path(__file__).parent.parent
-MINUTE = 60
 BUNDLED = ["app.py", ".streamlit/config.toml", "notebooks/01_explore_cohort.ipynb", "notebooks/04_sync_cohort.ipynb",
            "notebooks/06_campaign_followup.ipynb", "data/sample/profiles.ndjson.gz",
            "data/sample/mailchimp_members.ndjson"]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built here from the checkout with what is installed."""
-    folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
-                   check=True, capture_output=True, timeout=5 * MINUTE)
-    return next(folder.glob("*.whl"))
+@pytest.fixture
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    with held(tmp_path_factory) as installed:
+        yield installed
 
 
-@dataclass(frozen=True)
-class Installed:
-    """The installed command, and the empty folder it is run in."""
-
-    command: Path
-    site: Path
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        ours = {"PYTHONPATH": str(self.site), "XDG_STATE_HOME": str(self.folder.parent / "state"),
-                "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
-        mine = ("COHORTSYNC_", "MAILCHIMP_")
-        return {name: value for name, value in os.environ.items() if not name.startswith(mine)} | ours
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([self.command, *arguments], cwd=self.folder, env=self.environment, text=True,
-                              capture_output=True, stdin=subprocess.DEVNULL, timeout=10 * MINUTE)
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in a folder of its own, without the network; what it depends on is there already."""
-    site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("empty") / "here"
-    folder.mkdir()
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", site,
-                    wheel], check=True, capture_output=True, timeout=5 * MINUTE)
-    return Installed(site / "bin" / "cohortsync", site, folder)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def demo(installed: Installed) -> subprocess.CompletedProcess[str]:
-    """The demo, run once in the empty folder; the workspace it left is there for the other tests."""
-    return installed.run("demo")
+    return installed.demo()
 
 
 @pytest.fixture
@@ -92,8 +56,8 @@ def app(installed: Installed, demo: object, tmp_path: Path) -> Iterator[tuple[su
         process.wait(timeout=MINUTE)
 
 
-def test_the_wheel_carries_all_that_the_checkout_runs_on(wheel: Path) -> None:
-    inside = set(zipfile.ZipFile(wheel).namelist())
+def test_the_wheel_carries_all_that_the_checkout_runs_on(installed: Installed) -> None:
+    inside = set(zipfile.ZipFile(installed.wheel).namelist())
     code = [path for kind in ("*.py", "*.sql") for path in (ROOT / "cohortsync").rglob(kind)]
     assert not {path.relative_to(ROOT).as_posix() for path in code} - inside
     assert not {f"cohortsync/bundled/{name}" for name in BUNDLED} - inside
