@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
 import random
-import resource
 import select
 import shutil
 import subprocess
@@ -22,6 +20,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from forked import PROCESSES
+from told import load_when_told
 from typer.testing import CliRunner
 
 import cohortsync as cs
@@ -175,30 +175,11 @@ def told_to_stop(process: subprocess.Popen[str]) -> Any:
     return json.loads(line(process))
 
 
-SERVER = multiprocessing.get_context("forkserver")  # children begin with everything imported
-SERVER.set_forkserver_preload(["cohortsync.workspace"])
-
-
-def load_when_told(home: Path, load: dict[str, Any], tell: Connection, largest_file: int | None = None) -> None:
-    """In a child: say so, wait, load, and say what came of it. ``largest_file``: no file grows beyond, in bytes."""
-    workspace = cs.open(home)
-    tell.send("ready")
-    tell.recv()
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    try:
-        workspace.load(**load)
-    except cs.CohortsyncError as error:
-        tell.send(str(error))
-    else:
-        tell.send("done")
-
-
 @contextmanager
 def loader(home: Path, load: dict[str, Any], *limits: int) -> Iterator[tuple[BaseProcess, Connection]]:
     """A real process that loads once it is sent something."""
-    here, there = SERVER.Pipe()
-    process = SERVER.Process(target=load_when_told, args=(home, load, there, *limits))
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=load_when_told, args=(home, load, there, *limits))
     process.start()
     there.close()
     try:

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import contract
+import forked
 import pandas as pd
 import requests
 from conftest import OWNER_KEY
+from told import sync_when_told
 
 import cohortsync as cs
 from cohortsync import emails, ledger, sandbox
@@ -45,8 +45,6 @@ CONSENT = "agreed"
 EXPORTS = itertools.count()
 TRIES = 12
 PATIENCE = 120
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["cohortsync.sync", "cohortsync.workspace"])
 
 
 def at(number: int) -> str:
@@ -113,24 +111,11 @@ def opened(folder: Path, sizes: Sequence[int] = SIZES) -> Iterator[Place]:
     workspace.init("UTC", "simplified")
     workspace.load(profiles=[profiles_file(folder, {n: n for n in range(max(sizes))})],
                    cohorts={f"cohort-{size}": cohort_file(folder, range(size)) for size in sizes})
-    with sandbox.start(folder / "mailchimp") as running:
+    with forked.sandbox(folder / "mailchimp") as running:
         workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
         place = Place(workspace, running, folder / "mailchimp")
         place.set(record="yes", slow_seconds=SLOW_SECONDS)
         yield place
-
-
-def work_there(environment: dict[str, str], home: Path, cohort: str, audience_id: str, undoing: str,
-               terms: dict[str, Any], pipe: Connection) -> None:
-    """A sync, or the undo of a run, in a process that was told its environment: begins when it is told to."""
-    os.environ.update(environment)
-    workspace = cs.open(home)
-    pipe.send("ready")
-    pipe.recv()
-    if undoing:
-        workspace.apply(workspace.undo(undoing), force=True)
-    else:
-        workspace.sync(cohort, audience_id, force=True, **terms)
 
 
 @dataclass
@@ -235,9 +220,9 @@ class Trial:
 
     def killed_at(self, seconds: float | None, undoing: str = "") -> float:
         """Sync, or undo a run, in a process of its own, killed so many seconds after its start; how long it lived."""
-        talk, other = PROCESSES.Pipe()
+        talk, other = forked.PROCESSES.Pipe()
         told = (dict(os.environ), self.place.workspace.home, self.cohort, self.audience_id, undoing, self.terms, other)
-        process = PROCESSES.Process(target=work_there, args=told, daemon=True)
+        process = forked.PROCESSES.Process(target=sync_when_told, args=told, daemon=True)
         process.start()
         assert talk.poll(PATIENCE)
         begun = time.monotonic()
