@@ -44,7 +44,7 @@ with ws.connect() as con:
     seen = [numbers()]
     print("reading", flush=True)
     threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
-    while not stop.is_set():
+    while not stop.wait(0.1):
         seen.append(numbers())
     outdated = ws.outdated
     ws.refresh()
@@ -56,7 +56,7 @@ import cohortsync as cs
 
 stop, seen = threading.Event(), []
 threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
-while not stop.wait(0.02):
+while not stop.wait(0.1):
     ws = cs.open(sys.argv[1])
     seen.append([ws.as_of.isoformat(), int(ws.mtu()["events"].sum()), len(ws.sql("from events")), len(ws.cohorts())])
     if len(seen) == 1:
