@@ -131,6 +131,12 @@ def cohorts(con: duckdb.DuckDBPyConnection, project: dict[str, Any]) -> pd.DataF
     return frame
 
 
+def names(con: duckdb.DuckDBPyConnection, project_id: str) -> list[str]:
+    """The cohorts by name."""
+    return [name for (name,) in con.execute("select cohort from cohorts where project_id = ? order by cohort",
+                                            [project_id]).fetchall()]
+
+
 def largest(con: duckdb.DuckDBPyConnection, project: dict[str, Any]) -> str:
     """The cohort with the most exportable users; raises BadInput where none is loaded."""
     frame = cohorts(con, project).sort_values(["exportable", "cohort"], ascending=[False, True])
@@ -157,8 +163,7 @@ def _warning(project: dict[str, Any], exportable: int, others: int) -> str | Non
 
 
 def _known(con: duckdb.DuckDBPyConnection, project: dict[str, Any], cohort: str) -> None:
-    names = [name for (name,) in con.execute("select cohort from cohorts where project_id = ? order by cohort",
-                                             (project["project_id"],)).fetchall()]
-    if cohort not in names:
-        have = ", ".join(names) or "none yet; load one with: cohortsync load --cohort NAME=FILE"
+    known = names(con, project["project_id"])
+    if cohort not in known:
+        have = ", ".join(known) or "none yet; load one with: cohortsync load --cohort NAME=FILE"
         raise BadInput(f"There is no cohort {cohort!r} here. Cohorts: {have}.")

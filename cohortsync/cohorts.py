@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cohortsync import emails, ledger, lexicon
 from cohortsync.errors import BadInput
-from cohortsync.warehouse import Draft, drafting, lock_down, proofreading, quoted, reading, select_only, sql
+from cohortsync.warehouse import Draft, attached, drafting, lock_down, proofreading, quoted, select_only, sql
 
 Moment = str | date | datetime
 
@@ -38,7 +38,7 @@ def known_as(home: Path, project_id: str, cohort_id: str, name: str) -> str:
         name = checked_name(name)
     except BadInput:
         name = f"cohort {cohort_id}"
-    with reading(home) as con:
+    with attached(home) as con:
         defined = con.execute("select 1 from cohort_definitions where (project_id, cohort) = (?, ?)",
                               [project_id, name]).fetchall()
     return ledger.name_cohort(home, project_id, cohort_id, f"{name} ({cohort_id})" if defined else name)

@@ -115,7 +115,7 @@ def find(home: Path, given: str, projects: list[str]) -> Person:
     """A person's ids and addresses: what was given, what shares an id or an address with it, merged ids included."""
     addresses = {emails.normalise(given)} if emails.is_valid(given.strip()) else set()
     person = Person({project: {given.strip(), *addresses} for project in projects}, addresses)
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         size = -1
         while size != (size := len(person.addresses) + sum(map(len, person.ids.values()))):
             for project in projects:
@@ -252,7 +252,7 @@ def _files(home: Path) -> Iterator[Path]:
 
 def _left_to_others(home: Path) -> list[str]:
     """What the workspace cannot erase, in words."""
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         loaded = [Path(file) for (file,) in con.execute("select distinct file from files where file <> '' order by 1")
                   .fetchall()]
     mine = [str(path) for path in loaded if not path.is_relative_to(home) and path.exists()]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from cohortsync import access, cohorts, ledger, webhook
 from cohortsync.config import Settings, private_folder
 from cohortsync.load import Pulled, load
-from cohortsync.warehouse import engine, locking, one_file, quoted, to_disk
+from cohortsync.warehouse import lent, locking, one_file, quoted, to_disk
 from cohortsync.webhook import ADDED, APPLIED, LATER, MEMBERS, REMOVED, STALE, UNKNOWN, Page, Refused, Session
 
 PERSON = pa.schema([("distinct_id", pa.string()), ("email", pa.string()), ("first_name", pa.string()),
@@ -148,7 +147,7 @@ class _Inbox:
         if self.loaded[session.session_id] == sum(map(len, pages.values())):
             return
         result = self.folder / f"{secrets.token_hex(8)}.members.parquet"
-        with closing(engine()) as con:
+        with lent() as con:
             for action, paths in pages.items():
                 con.execute(f"create temp table {action} as from {_read(paths)}")
             base = self._write_result(con, session, result)

@@ -58,7 +58,7 @@ def create(home: Path, project_id: str, cohort: str, audience_id: str, kind: str
 
 def _named(home: Path, project_id: str, cohort: str) -> tuple[str, str]:
     """A cohort's name here and its id in Mixpanel, blank where it has none."""
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         loaded = [name for (name,) in con.execute("select cohort from cohorts where project_id = ? order by cohort",
                                                   [project_id]).fetchall()]
     with ledger.state(home) as con:

@@ -47,3 +47,13 @@ def listed(con: duckdb.DuckDBPyConnection, projects: Iterable[Mapping[str, Any]]
     """One row per project, as ``COLUMNS``; ``times_are``: utc or local, None before anything is loaded."""
     found = dict(con.execute("select project_id, event_times from clocks").fetchall())
     return pd.DataFrame([{**row, "times_are": found.get(row["project_id"])} for row in projects], columns=COLUMNS)
+
+
+def counts(con: duckdb.DuckDBPyConnection, project_id: str) -> dict[str, int]:
+    """How many ``events, profiles, cohorts`` there are; events are counted by their files, not read."""
+    row = con.execute("""select
+        (select coalesce(sum(rows), 0)::bigint from event_files where project_id = $1)
+            - (select count(*) from superseded where project_id = $1),
+        (select count(*) from profiles where project_id = $1),
+        (select count(*) from cohorts where project_id = $1)""", [project_id]).fetchall()[0]
+    return dict(zip(("events", "profiles", "cohorts"), row, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,12 +61,14 @@ class Reader:
 
         It stays on the generation that it was opened on, also when the workspace moves.
         """
-        with warehouse.reading(self.home, self._generation) as con:
+        with warehouse.opened(self.home, self._generation) as con:
             yield con
 
     def sql(self, query: str) -> pd.DataFrame:
         """The answer to one SELECT over the workspace's tables; no file but the workspace's can be read."""
-        return self._ask(_answer, self.home, warehouse.select_only(query))
+        question = warehouse.select_only(query)
+        with self.connect() as con:
+            return self._dated(_answer(con, self.home, question))
 
     @property
     def _generation(self) -> Generation:
@@ -82,10 +84,13 @@ class Reader:
     def _id(self) -> str:
         return str(self._project["project_id"])
 
+    def _reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return warehouse.reading(self.home, self._generation)
+
     def _ask(self, question: Callable[Concatenate[duckdb.DuckDBPyConnection, P], T],
              *args: P.args, **options: P.kwargs) -> T:
         """A question's answer from all that the workspace holds, dated."""
-        with self.connect() as con:
+        with self._reading() as con:
             return self._dated(question(con, *args, **options))
 
     def _ask_tables(self, question: Callable[Concatenate[duckdb.DuckDBPyConnection, P], T],

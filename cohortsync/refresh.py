@@ -71,7 +71,7 @@ def _sent_at(home: Path, project_id: str, cohort_id: str) -> datetime | None:
 
 
 def _is_defined(home: Path, project_id: str, cohort: str) -> bool:
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         return cohort in set(cohorts.definitions(con, project_id)["cohort"])
 
 
@@ -83,7 +83,7 @@ def _reckoned(home: Path, project_id: str, cohort: str, progress: Progress) -> R
     else:
         cohorts.recompute(home, project_id)
         as_of = _loaded_at(home, project_id)
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         failures = cohorts.definitions(con, project_id).set_index("cohort")["failure"].dropna()
     if cohort in failures:
         raise BadInput(f"The cohort {cohort!r} cannot be reckoned: {failures[cohort]}")
@@ -91,7 +91,7 @@ def _reckoned(home: Path, project_id: str, cohort: str, progress: Progress) -> R
 
 
 def _loaded_at(home: Path, project_id: str) -> datetime:
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         (loaded_at,) = con.execute("""select max(loaded_at) from loads
             semi join (from files where project_id = ?) using (load_id)""", [project_id]).fetchall()[0]
     return loaded_at.replace(tzinfo=UTC)
@@ -99,7 +99,7 @@ def _loaded_at(home: Path, project_id: str) -> datetime:
 
 def _read_again(home: Path, project_id: str, cohort: str, progress: Progress) -> Refreshed:
     """A cohort loaded from a file: that file and those of the latest profiles are loaded again where they changed."""
-    with warehouse.reading(home) as con:
+    with warehouse.attached(home) as con:
         rows = con.execute("""select kind, file, sha256 from files
             where project_id = $project_id and (kind = 'profiles' or kind = 'cohort' and cohort = $cohort)
             qualify load_id = max(load_id) over (partition by kind) order by file_no""",

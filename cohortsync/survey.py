@@ -28,7 +28,7 @@ class Survey:
     def cohort(self, project: dict[str, Any], cohort: str, audience_id: str, terms: Terms) -> Plan:
         """What a sync of the cohort would do now, from the newest generation and fresh reads of Mailchimp."""
         made = self.client.made
-        with warehouse.reading(self.home) as con:
+        with warehouse.attached(self.home) as con:
             people, as_of = audience.people(con, project, cohort), warehouse.as_of(con)
             named = list(dict.fromkeys([*terms.fields, *filter(None, [terms.consent_property])]))
             users = people.loc[people["reason"] == "exportable", "canonical_id"].tolist()
@@ -115,7 +115,7 @@ class Survey:
         """Whether each of these users agrees now, where the sync asks for that."""
         if not terms.consent_property:
             return pd.Series(True, index=users.index)
-        with warehouse.reading(self.home) as con:
+        with warehouse.attached(self.home) as con:
             values = audience.values(con, project, users.dropna().tolist(), [terms.consent_property])
         return fields.consents(users.map(values[terms.consent_property]))
 

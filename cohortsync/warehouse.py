@@ -38,7 +38,10 @@ MEMORY_MB = 2500
 PULL_MEMORY_MB = 150 * max(2, os.cpu_count() or 2)  # it runs beside all else on a machine, and is as fast with little
 DISK_THREADS = 8
 ROWS_HELD = 5_000  # of one day's events, before they are written
+MOST_IDLE = 4  # engines kept for the next question
 DISK_ERRORS = (OSError, duckdb.IOException, duckdb.FatalException, sqlite3.OperationalError)
+
+_idle: dict[int, list[duckdb.DuckDBPyConnection]] = {}  # engines by process: one forked off can use no older one
 
 
 def sql(name: str) -> str:
@@ -59,8 +62,55 @@ def one_file(path: object) -> str:
 def engine() -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory that fetches nothing from outside and reckons in UTC."""
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    con.execute("set TimeZone = 'UTC'")
+    con.execute("set global TimeZone = 'UTC'")  # also for cursors
     return con
+
+
+@contextmanager
+def lent() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to an engine that nobody else uses meanwhile, for reading; it knows the macros.
+
+    Engines are kept and lent again, since opening one takes longer than most questions. What is temporary goes
+    with the connection, and so do its variables and settings, and ``generation`` if it is attached. Anything else
+    done to the engine would stay: whoever does that needs an ``engine`` of their own.
+    """
+    process = os.getpid()
+    idle = _idle.setdefault(process, [])
+    try:
+        con = idle.pop()
+    except IndexError:
+        con = engine()
+        con.execute(sql("macros"))
+    cursor = con.cursor()
+    try:
+        yield cursor
+    finally:
+        if os.getpid() == process:
+            cursor.close()
+            _take_back(con, idle)
+
+
+def _close_idle() -> None:
+    """An engine's threads do not live on in a process that is forked off, which would wait for them when it ends."""
+    idle = _idle.get(os.getpid(), [])
+    while idle:
+        idle.pop().close()
+
+
+os.register_at_fork(before=_close_idle)
+
+
+def _take_back(con: duckdb.DuckDBPyConnection, idle: list[duckdb.DuckDBPyConnection]) -> None:
+    try:
+        con.execute("detach database if exists generation")
+        con.execute("reset temp_directory")  # refused once something was spilled: that goes when the engine is closed
+    except duckdb.Error:
+        con.close()
+        return
+    if len(idle) < MOST_IDLE:
+        idle.append(con)
+    else:
+        con.close()
 
 
 def required_project(home: Path, project_id: str | None = None,
@@ -172,62 +222,80 @@ def attached(home: Path, held: Generation | None = None) -> Iterator[duckdb.Duck
     """A connection to the tables of a generation alone, for the numbers that need no event: opened in no time.
 
     Read-only, on the generation held, else on the one in force when it was opened; loads that finish meanwhile do
-    not show.
+    not show. It is ``lent``.
     """
-    generation = held or hold(home)
-    con = engine()
-    try:
-        if generation.number:
-            path = generation_path(home, generation.number)
-            con.execute(f"attach {quoted(path)} as generation (read_only)")
-            con.execute(f"set temp_directory = {quoted(path.with_suffix(f'.spill-{secrets.token_hex(4)}'))}")
-        else:
-            con.execute("attach ':memory:' as generation")
-            create_schema(con)
-        con.execute("set search_path = 'memory,generation'")
-        vars(generation).setdefault("as_of", as_of(con))  # who asks for it later need not open the file again
+    with _holding(home, held) as generation, lent() as con:
+        _attach(con, generation)
         yield con
-    finally:
-        con.close()
-        if not held:
-            generation.release()
 
 
 @contextmanager
 def reading(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """As ``attached``, and all of the workspace is tables: ``events, profiles, cohorts, cohort_members, …``."""
     with attached(home, held) as con:
+        for name, query in _file_tables(home, con).items():
+            con.execute(f"create temp view {name} as {query}")
+        yield con
+
+
+@contextmanager
+def opened(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """As ``reading``, to be given away: an engine of its own, which may be locked; every cursor sees the tables."""
+    with _holding(home, held) as generation, closing(engine()) as con:
+        _attach(con, generation)
         con.execute("use memory")  # what is a view there is one for every cursor
         _view_tables(home, con)
         yield con
 
 
+@contextmanager
+def _holding(home: Path, held: Generation | None) -> Iterator[Generation]:
+    """The generation held, else the one in force, held for as long as the block lasts."""
+    generation = held or hold(home)
+    try:
+        yield generation
+    finally:
+        if not held:
+            generation.release()
+
+
+def _attach(con: duckdb.DuckDBPyConnection, generation: Generation) -> None:
+    if generation.number:
+        path = generation_path(generation.home, generation.number)
+        con.execute(f"attach {quoted(path)} as generation (read_only)")
+        con.execute(f"set temp_directory = {quoted(path.with_suffix(f'.spill-{secrets.token_hex(4)}'))}")
+    else:
+        con.execute("attach ':memory:' as generation")
+        create_schema(con)
+    con.execute("set search_path = 'memory,generation'")
+    vars(generation).setdefault("as_of", as_of(con))  # who asks for it later need not open the file again
+
+
 def _view_tables(home: Path, con: duckdb.DuckDBPyConnection) -> None:
     """Everything by its bare name, and ``prop('$city')`` for a property's value."""
     con.execute(sql("macros"))
-    for table in TABLES:
-        con.execute(f"create view {table} as from generation.{table}")
-    _view_events(home, con)
-    _view_audience_members(home, con)
+    tables = {table: f"from generation.{table}" for table in TABLES} | _file_tables(home, con)
+    for name, query in tables.items():
+        con.execute(f"create view {name} as {query}")
 
 
-def _view_events(home: Path, con: duckdb.DuckDBPyConnection) -> None:
-    con.execute(f"create view events as {sql('events').replace('$source', event_source(event_paths(home, con)))}")
+def _file_tables(home: Path, con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The tables that lie in files beside the generation, as questions.
+
+    ``events``, and ``audience_members``, one row per member of the Mailchimp audiences as last read.
+    """
+    mirrors = sorted((home / "audiences").glob("*/members.parquet"))
+    members = f"read_parquet([{', '.join(map(one_file, mirrors))}], union_by_name = true)" if mirrors else (
+        "generation.no_audience_members")
+    return {"events": sql("events").replace("$source", event_source(event_paths(home, con))),
+            "audience_members": "select member_hash, address, status, last_changed, tags, audience_id "
+                                f"from {members}"}
 
 
 def event_paths(home: Path, con: duckdb.DuckDBPyConnection, where: str = "true") -> list[Path]:
     """The event files of the attached generation for which a condition on ``event_files`` holds."""
     return [home / path for (path,) in con.execute(
         f"select path from generation.event_files where {where} order by path").fetchall()]
-
-
-def _view_audience_members(home: Path, con: duckdb.DuckDBPyConnection) -> None:
-    """The Mailchimp audiences as last read: one row per member."""
-    mirrors = sorted((home / "audiences").glob("*/members.parquet"))
-    source = f"read_parquet([{', '.join(map(one_file, mirrors))}], union_by_name = true)" if mirrors else (
-        "generation.no_audience_members")
-    con.execute("create view audience_members as select member_hash, address, status, last_changed, tags, audience_id "
-                f"from {source}")
 
 
 def event_source(paths: list[Path]) -> str:
@@ -406,7 +474,7 @@ def _sweep(home: Path, in_force: int) -> None:
     for path in (home / "stage").glob("*"):
         _delete(path)
     with suppress(duckdb.Error):  # a generation that cannot be read may list any of them
-        listed = set().union(*(listed_files(home, number) for number in generations_on_disk(home)))
+        listed = listed_files(home, *generations_on_disk(home))
         for path in (home / "events").glob("day=*/*.parquet"):
             if str(path.relative_to(home)) not in listed:
                 path.unlink()
@@ -432,10 +500,15 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def listed_files(home: Path, number: int) -> set[str]:
-    with closing(engine()) as con:
-        con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
-        return {path for (path,) in con.execute("from generation.event_files select path").fetchall()}
+def listed_files(home: Path, *numbers: int) -> set[str]:
+    """The event files that any of these generations lists."""
+    listed = set[str]()
+    with lent() as con:
+        for number in numbers:
+            con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
+            listed |= {path for (path,) in con.execute("from generation.event_files select path").fetchall()}
+            con.execute("detach generation")
+    return listed
 
 
 def select_only(query: str) -> str:

@@ -96,6 +96,10 @@ class Workspace(Reader):
         """
         return self._ask_tables(projects.listed, self._generation.projects)
 
+    def counts(self) -> dict[str, int]:
+        """How many ``events, profiles, cohorts`` the project has; events are counted by their files, not read."""
+        return self._ask_tables(projects.counts, self._id)
+
     def load(self, events: Iterable[Path | str] = (), profiles: Iterable[Path | str] = (),
              cohorts: Mapping[str, Path | str] | None = None, progress: Progress = silent,
              mappings: Iterable[Path | str] = ()) -> LoadReport:
@@ -119,6 +123,10 @@ class Workspace(Reader):
         """One row per cohort: ``project_id, cohort, size, exportable, loaded_at, as_of``."""
         return self._with_as_of(self._ask_tables(audience.cohorts, self._project))
 
+    def cohort_names(self) -> list[str]:
+        """The cohorts by name."""
+        return self._ask_tables(audience.names, self._id)
+
     def largest_cohort(self) -> str:
         """The cohort with the most exportable users; raises BadInput where none is loaded."""
         return self._ask_tables(audience.largest, self._project)
@@ -128,11 +136,11 @@ class Workspace(Reader):
 
         Options: ``reasons, limit, whole``; see ``audience.preview``.
         """
-        return self._ask(audience.preview, self._project, cohort, **options)
+        return self._ask_tables(audience.preview, self._project, cohort, **options)
 
     def audience_summary(self, cohort: str) -> dict[str, Any]:
         """``size, exportable, reasons`` of a cohort, and the ID-merge ``warning`` or None."""
-        return Answer(self._ask(audience.summary, self._project, cohort), as_of=self._as_of_text)
+        return Answer(self._ask_tables(audience.summary, self._project, cohort), as_of=self._as_of_text)
 
     def standing(self, cohort: str) -> pd.DataFrame:
         """How a cohort's exportable users stand in each Mailchimp audience as last read. See ``audience.standing``."""
@@ -144,16 +152,16 @@ class Workspace(Reader):
 
     def cohort_history(self, cohort: str) -> pd.DataFrame:
         """One row per snapshot of a cohort: ``loaded_at, size, entered, left``."""
-        return self._ask(cohorts.history, self._id, cohort)
+        return self._ask_tables(cohorts.history, self._id, cohort)
 
     def cohort_overlap(self, *names: str) -> pd.DataFrame:
         """One row per pair of cohorts (of all, when none is named): who is in both, and the shares."""
-        return self._ask(cohorts.overlap, self._id, names)
+        return self._ask_tables(cohorts.overlap, self._id, names)
 
     def cohort_changes(self, cohort: str, since: Moment | None = None,
                        until: Moment | None = None) -> pd.DataFrame:
         """One row per id that entered or left a cohort between two moments, and why. See ``cohorts.changes``."""
-        return self._ask(cohorts.changes, self._project, cohort, since, until)
+        return self._ask_tables(cohorts.changes, self._project, cohort, since, until)
 
     def define_cohort(self, cohort: str, query: str) -> dict[str, Any]:
         """Define a cohort by one SELECT of ``distinct_id``; answers its ``size``. It is reckoned with every load."""
@@ -169,13 +177,13 @@ class Workspace(Reader):
 
     def cohort_definitions(self) -> pd.DataFrame:
         """One row per cohort defined here: ``cohort, sql, defined_at, failure, size, loaded_at``."""
-        return self._ask(cohorts.definitions, self._id)
+        return self._ask_tables(cohorts.definitions, self._id)
 
     # events, and the bill
 
     def events_seen(self) -> pd.DataFrame:
         """One row per event name: ``events, users, first_on, last_on, class``."""
-        return self._ask(lexicon.events_seen, self._id)
+        return self._ask_tables(lexicon.events_seen, self._id)
 
     def properties(self, event: str | None = None, profiles: bool = False,
                    sample: int | None = lexicon.SAMPLE) -> pd.DataFrame:
@@ -184,7 +192,7 @@ class Workspace(Reader):
         ``sample``: of how many rows, drawn at random; None for all.
         """
         if profiles:
-            return self._ask(lexicon.profile_properties, self._id, sample)
+            return self._ask_tables(lexicon.profile_properties, self._id, sample)
         return self._ask(lexicon.event_properties, self._id, event, sample)
 
     def events(self, event: str, properties: Iterable[str] = (), **options: Any) -> pd.DataFrame:
@@ -209,7 +217,7 @@ class Workspace(Reader):
 
     def unmarked_users(self, month: str | None = None, partners: bool = False) -> pd.DataFrame:
         """One row per month and user tracked only for want of a mark; addresses masked. See ``marginal.unmarked``."""
-        return self._ask(marginal.unmarked, self._id, month, partners)
+        return self._ask_tables(marginal.unmarked, self._id, month, partners)
 
     def mtu_spikes(self, by: str = "month", **options: Any) -> pd.DataFrame:
         """One row per unusual month or day and event behind it. See ``marginal.spikes``."""
@@ -245,7 +253,7 @@ class Workspace(Reader):
 
     def followup(self, month: str | None = None) -> pd.DataFrame:
         """One row per cohort and what Mailchimp's mails led to: sent, opened, clicked, … See ``followup.followup``."""
-        return self._ask(followup.followup, self._id, month)
+        return self._ask_tables(followup.followup, self._id, month)
 
     def mailchimp_names(self) -> pd.DataFrame:
         """One row per month and page whose names for Mailchimp's events occurred: ``month, page, events``."""
@@ -334,17 +342,17 @@ class Workspace(Reader):
 
     def members(self, audience_id: str, **options: Any) -> pd.DataFrame:
         """One row per member of a Mailchimp audience as last read; addresses masked. See ``members.members``."""
-        with self.connect() as con:
+        with self._reading() as con:
             return members.members(con, audience_id, **options)
 
     def member_counts(self, audience_id: str) -> pd.DataFrame:
         """One row per status in a Mailchimp audience as last read: ``status, people``."""
-        with self.connect() as con:
+        with self._reading() as con:
             return members.counts(con, audience_id)
 
     def segments(self, audience_id: str) -> pd.DataFrame:
         """One row per segment kept for a cohort in an audience: ``cohort, name, segment_id, people`` as last read."""
-        with self.connect() as con:
+        with self._reading() as con:
             return members.segments(self.home, con, audience_id)
 
     # plans and runs

@@ -10,9 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 
+import duckdb
+import pandas as pd
 import pytest
 
 import cohortsync as cs
@@ -29,6 +33,17 @@ def progress(seen, done, total):
         sys.stdin.readline()
 cs.open(sys.argv[1]).load(events=[sys.argv[2]], progress=progress)
 print("done", flush=True)
+"""
+FORKING = """
+import os, sys, cohortsync as cs
+def count():
+    return cs.open(sys.argv[1]).cohort_names(), cs.open(sys.argv[1]).mtu()["mtu"].tolist()
+before = count()
+child = os.fork()
+assert count() == before
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print(before)
 """
 
 
@@ -190,6 +205,74 @@ def test_outside_sql_reads_the_workspace_and_nothing_else(project: cs.Workspace,
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_an_engine_is_lent_again_and_shows_nothing_of_whom_it_was_lent_to_before(project: cs.Workspace) -> None:
+    with warehouse.attached(project.home) as con:
+        con.execute("create table memory.mark as select 1")
+        con.execute("create temp table members as select 1")
+        con.register("found", pd.DataFrame({"n": [1]}))
+        con.execute("set variable project_id = 'mine'")
+        con.execute("set TimeZone = 'Asia/Tokyo'")
+    with warehouse.attached(project.home) as con:
+        con.execute("drop table memory.mark")  # it is the same engine
+        assert con.execute("select current_setting('TimeZone'), getvariable('project_id')").fetchall() == [
+            ("UTC", None)]
+        for table in ("members", "found"):
+            with pytest.raises(duckdb.CatalogException):
+                con.execute(f"from {table}")
+
+
+def test_two_threads_at_once_each_see_the_generation_they_hold(project: cs.Workspace, tmp_path: Path) -> None:
+    old = warehouse.hold(project.home)
+    project.load(events=[events(tmp_path / "second", 10, 30)])
+    new = warehouse.hold(project.home)
+    both = Barrier(2)
+
+    def counted(held: warehouse.Generation) -> list[tuple[int]]:
+        with warehouse.reading(project.home, held) as con:
+            both.wait(timeout=30)
+            return con.execute("select count(*) from events").fetchall()
+
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(3):
+            assert list(threads.map(counted, [old, new])) == [[(10,)], [(30,)]]
+
+
+def test_a_process_that_is_forked_off_opens_an_engine_of_its_own(project: cs.Workspace) -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, str(project.home)],
+                          text=True, capture_output=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("([], [10])\n", "")
+
+
+def test_an_engine_that_spilled_is_not_kept_and_leaves_nothing_on_the_disk(project: cs.Workspace) -> None:
+    with warehouse.attached(project.home) as con:
+        con.execute("create table memory.mark as select 1")
+        con.execute("set memory_limit = '60 MB'")
+        con.execute("create temp table large as select range, random() as r from range(6_000_000)")
+        assert list(project.home.glob("warehouse/*.spill-*/*"))
+    assert not list(project.home.glob("warehouse/*.spill-*"))
+    with warehouse.attached(project.home) as con, pytest.raises(duckdb.CatalogException):
+        con.execute("from memory.mark")
+
+
+def test_an_error_in_a_question_reaches_who_asked_and_spoils_nothing_for_the_next(project: cs.Workspace) -> None:
+    with pytest.raises(duckdb.ConversionException), warehouse.attached(project.home) as con:
+        con.execute("begin; select 'x'::integer")
+    assert count(project) == 10
+
+
+def test_outside_sql_locks_no_engine_that_others_get(project: cs.Workspace) -> None:
+    project.mtu()
+    project.sql("from events")
+    with warehouse.attached(project.home) as con:
+        assert con.execute("select current_setting('lock_configuration'), current_setting('enable_external_access')"
+                           ).fetchall() == [(False, True)]
+
+
+def test_every_cursor_of_a_connection_sees_the_tables(project: cs.Workspace) -> None:
+    with project.connect() as con:
+        assert con.cursor().execute("select count(*), count(prop('$city')) from events").fetchall() == [(10, 0)]
 
 
 def test_an_empty_folder_becomes_a_workspace_of_ones_own_and_a_file_none(tmp_path: Path) -> None:

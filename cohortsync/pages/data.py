@@ -25,7 +25,7 @@ def show(workspace: cs.Workspace) -> None:
     name = progress.name_of("load", workspace.project["project_id"])
     loaded = progress.follow(workspace, name)
     with frame.told():
-        held = _held(workspace, workspace.project["project_id"])
+        held = workspace.counts()
     for column, (table, count) in zip(st.columns(3), held.items(), strict=True):
         column.metric(table.capitalize(), f"{count:,}", border=True)
     if loaded:
@@ -48,17 +48,6 @@ def _pull(workspace: cs.Workspace) -> None:
             "Pull from Mixpanel", type="primary", icon=":material/cloud_download:",
             help="Cohorts, profiles, and the events of days that are new or may have changed."):
         progress.begin(workspace, name, "Pulling from Mixpanel", ["pull"])
-
-
-def _held(workspace: cs.Workspace, project_id: str) -> dict[str, int]:
-    """How many events, profiles and cohorts the project has; events are counted by their files, not read."""
-    with workspace.connect() as con:
-        row = con.execute("""select
-            (select coalesce(sum(rows), 0)::bigint from event_files where project_id = $1)
-                - (select count(*) from superseded where project_id = $1),
-            (select count(*) from profiles where project_id = $1),
-            (select count(*) from cohorts where project_id = $1)""", [project_id]).fetchall()[0]
-    return dict(zip(("events", "profiles", "cohorts"), row, strict=True))
 
 
 def _show_report(workspace: cs.Workspace, loaded: Work) -> None:

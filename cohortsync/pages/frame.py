@@ -135,9 +135,8 @@ def switch(label: str, views: Mapping[str, str], name: str) -> str:
 
 def cohort_names(workspace: cs.Workspace) -> list[str]:
     """The loaded cohorts; where there are none, says what to do next and ends the page."""
-    with told(), workspace.connect() as con:
-        names = [name for (name,) in con.execute("select cohort from cohorts where project_id = ? order by cohort",
-                                                 [(workspace.project or {}).get("project_id")]).fetchall()]
+    with told():
+        names = workspace.cohort_names() if workspace.project else []
     if not names:
         ask_for("Nothing to show yet: no cohort is loaded.", "Load your Mixpanel export")
     return names
