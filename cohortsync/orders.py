@@ -17,7 +17,7 @@ from typing import Any
 
 import portalocker
 
-from cohortsync import account, config, ledger, warehouse
+from cohortsync import account, audience, config, ledger, warehouse
 from cohortsync.config import Settings
 from cohortsync.errors import ApiTransient, BadInput
 
@@ -59,8 +59,7 @@ def create(home: Path, project_id: str, cohort: str, audience_id: str, kind: str
 def _named(home: Path, project_id: str, cohort: str) -> tuple[str, str]:
     """A cohort's name here and its id in Mixpanel, blank where it has none."""
     with warehouse.attached(home) as con:
-        loaded = [name for (name,) in con.execute("select cohort from cohorts where project_id = ? order by cohort",
-                                                  [project_id]).fetchall()]
+        loaded = audience.names(con, project_id)
     with ledger.state(home) as con:
         ids = {row["cohort"]: row["cohort_id"] for row in con.execute(
             "select * from mixpanel_cohorts where project_id = ?", (project_id,))}
