@@ -19,8 +19,9 @@ from typing import IO, Any
 
 from cohortsync import __version__, ledger, warehouse
 from cohortsync.config import private_folder
+from cohortsync.disk import locking, to_disk
 from cohortsync.errors import BadInput, StoreError
-from cohortsync.warehouse import generation_path, hold, locking, to_disk
+from cohortsync.warehouse import generation_path, hold
 
 KEYS = "keys.json"
 PASSING = {"stage", "backups"}  # folders that hold no part of the workspace

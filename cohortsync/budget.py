@@ -20,6 +20,7 @@ from pathlib import Path
 import portalocker
 
 from cohortsync.config import Settings, state_folder
+from cohortsync.disk import AT_ONCE
 from cohortsync.errors import ApiTransient, StoreError
 
 HOUR = 3600.0
@@ -160,7 +161,7 @@ class Budget:
                 with (self._folder / f"{self._name}-{kind}-{number}.lock").open("a+") as file:
                     os.chmod(file.name, 0o600)
                     try:
-                        portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+                        portalocker.lock(file, AT_ONCE)
                     except portalocker.LockException:
                         continue
                     yield

@@ -17,8 +17,9 @@ import duckdb
 import pandas as pd
 
 from cohortsync import clock, ledger, mtu
+from cohortsync.drafts import drafting
 from cohortsync.errors import BadInput
-from cohortsync.warehouse import drafting, required_project, sql
+from cohortsync.warehouse import required_project, sql
 
 CLASSES = ("qualifying", "system", "engagement", "delivery", "partner")
 BY_HAND = "set by hand"

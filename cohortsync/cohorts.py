@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from cohortsync import emails, ledger, lexicon
+from cohortsync.drafts import Draft, drafting, proofreading
 from cohortsync.errors import BadInput
-from cohortsync.warehouse import Draft, attached, drafting, lock_down, proofreading, quoted, select_only, sql
+from cohortsync.warehouse import attached, lock_down, quoted, select_only, sql
 
 Moment = str | date | datetime
 

@@ -15,8 +15,9 @@ import duckdb
 import pyarrow as pa
 
 from cohortsync import clock
+from cohortsync.drafts import Draft
 from cohortsync.sources import Progress
-from cohortsync.warehouse import Draft, event_paths, event_source, one_file, quoted, sql
+from cohortsync.warehouse import event_paths, event_source, one_file, quoted, sql
 
 MAX_FILES_A_DAY = 8
 DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("changes_at_s", pa.int64()),

@@ -18,11 +18,12 @@ from typing import Any
 
 import duckdb
 
-from cohortsync import backup, config, emails, events, lease, ledger, load, pull, strike, warehouse, work
+from cohortsync import backup, config, drafts, emails, events, lease, ledger, load, pull, strike, warehouse, work
+from cohortsync.drafts import Draft, drafting
 from cohortsync.errors import BadInput
 from cohortsync.sources import Progress, silent
 from cohortsync.strike import IN_THEIR_PLACE, LONG, Marks
-from cohortsync.warehouse import Draft, drafting, event_paths, event_source, quoted
+from cohortsync.warehouse import event_paths, event_source, quoted
 
 ID_COLUMNS = {
     "profiles": ["distinct_id"], "profile_changes": ["distinct_id"], "cohort_members": ["distinct_id"],
@@ -157,7 +158,7 @@ def _erase_from_warehouse(home: Path, project_id: str, person: Person, erased: E
         draft.unchanged = not found
         if found:
             load.reckon(draft, progress)
-            warehouse.rewrite(draft)
+            drafts.rewrite(draft)
 
 
 def _offer_marks(con: duckdb.DuckDBPyConnection, project_id: str, person: Person) -> None:

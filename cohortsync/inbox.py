@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from cohortsync import access, cohorts, ledger, webhook
 from cohortsync.config import Settings, private_folder
+from cohortsync.disk import locking, to_disk
 from cohortsync.load import Pulled, load
-from cohortsync.warehouse import lent, locking, one_file, quoted, to_disk
+from cohortsync.warehouse import lent, one_file, quoted
 from cohortsync.webhook import ADDED, APPLIED, LATER, MEMBERS, REMOVED, STALE, UNKNOWN, Page, Refused, Session
 
 PERSON = pa.schema([("distinct_id", pa.string()), ("email", pa.string()), ("first_name", pa.string()),

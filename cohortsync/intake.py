@@ -9,10 +9,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from cohortsync.drafts import Draft
 from cohortsync.errors import BadInput
 from cohortsync.lines import CUT_SHORT, NOUN
 from cohortsync.sources import Progress, Source
-from cohortsync.warehouse import Draft, one_file, sql
+from cohortsync.warehouse import one_file, sql
 
 
 @dataclass

@@ -20,6 +20,7 @@ import portalocker
 
 from cohortsync import config
 from cohortsync.config import Settings
+from cohortsync.disk import AT_ONCE
 from cohortsync.errors import ApiTransient
 
 CEILING = 10
@@ -33,7 +34,7 @@ def hold(connection: dict[str, Any], settings: Settings) -> Iterator[int]:
     """
     with _file(connection).open("r+") as file:
         try:
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            portalocker.lock(file, AT_ONCE)
         except portalocker.LockException:
             raise ApiTransient(f"Another sync with {connection['account_name']} is at work on this machine. "
                                "Wait until it has finished.") from None

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cohortsync import emails
+from cohortsync.drafts import Draft
 from cohortsync.errors import BadInput
 from cohortsync.sources import Progress, Source, Tell, split, stream, unheard
-from cohortsync.warehouse import Draft, one_file, quoted
+from cohortsync.warehouse import one_file, quoted
 
 NOUN = {"events": "events", "profiles": "profiles", "mappings": "identity mappings", "cohort": "cohort members"}
 BY_LINE = ("lines", "csv", "ids")

@@ -17,11 +17,12 @@ import duckdb
 
 from cohortsync import clock, cohorts, events, identity, mtu, profiles, staging
 from cohortsync.cohorts import checked_name
+from cohortsync.drafts import MEMORY_MB, PULL_MEMORY_MB, Draft, drafting
 from cohortsync.errors import BadInput
 from cohortsync.intake import Intake, LoadReport
 from cohortsync.lines import NOUN
 from cohortsync.sources import Progress, Source, inspect, silent
-from cohortsync.warehouse import MEMORY_MB, PULL_MEMORY_MB, Draft, drafting, required_project, sql
+from cohortsync.warehouse import required_project, sql
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,11 @@ from typing import Any
 import duckdb
 
 from cohortsync import backup, events, identity, ledger, load, warehouse
+from cohortsync.disk import locking
+from cohortsync.drafts import Draft, drafting
 from cohortsync.errors import StoreError
 from cohortsync.sources import Progress, silent
-from cohortsync.warehouse import Draft, create_schema, drafting, event_source, locking, quoted, sql
+from cohortsync.warehouse import create_schema, event_source, quoted, sql
 
 FILLED = {"cohort_sizes": "select project_id, cohort, load_id, any_value(loaded_at), count(*) "
                           "from generation.cohort_snapshots group by project_id, cohort, load_id"}

@@ -19,6 +19,7 @@ import portalocker
 
 from cohortsync import account, audience, config, ledger, warehouse
 from cohortsync.config import Settings
+from cohortsync.disk import AT_ONCE
 from cohortsync.errors import ApiTransient, BadInput
 
 ONE_TIME, DYNAMIC = "one-time", "dynamic"
@@ -170,7 +171,7 @@ def hold(home: Path, sync_id: str) -> Iterator[None]:
     path = config.private_folder(home / "syncs") / f"{sync_id}.lock"
     with path.open("a+") as file:
         try:
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            portalocker.lock(file, AT_ONCE)
         except portalocker.LockException:
             raise ApiTransient(f"The sync {sync_id} is at work already. Wait until that run has finished.") from None
         yield

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import portalocker
 
 from cohortsync import access, agenda, ledger, mixpanel
 from cohortsync.agenda import PullPlan, Span, Wanted, halves
 from cohortsync.client import Client, fetch_count
 from cohortsync.cohorts import known_as
 from cohortsync.config import Settings, private_folder
+from cohortsync.disk import AT_ONCE, locking
 from cohortsync.errors import ApiTransient
 from cohortsync.intake import LoadReport
 from cohortsync.load import Pulled, load
@@ -28,14 +28,13 @@ from cohortsync.mixpanel import CohortSeen, HistoryLimit, Interrupted, TooLate
 from cohortsync.people import fetch_profiles
 from cohortsync.raw import day_files
 from cohortsync.sources import Progress, Source, silent
-from cohortsync.warehouse import locking, required_project
+from cohortsync.warehouse import required_project
 
 COHORT_COLUMNS = ["cohort", "cohort_id", "announced", "members", "with_profile", "without_profile"]
 PULL_COLUMNS = ["pull_id", "status", "days", "events", "events_added", "profiles", "query", "page", "export",
                 "started_at", "finished_at"]
 EVERYTHING = Wanted()
 EVENTS_LOCK, PEOPLE_LOCK = ".events.lock", ".people.lock"
-AT_ONCE = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 
 
 @dataclass

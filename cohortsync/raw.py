@@ -17,10 +17,10 @@ from isal import igzip
 
 from cohortsync.config import private_folder
 from cohortsync.cutting import Numbers, places
+from cohortsync.disk import to_disk
 from cohortsync.lines import CUT_SHORT
 from cohortsync.mixpanel import Interrupted
 from cohortsync.sources import Source, is_nested, line_ends
-from cohortsync.warehouse import to_disk
 
 EPOCH = date(1970, 1, 1)
 MILLISECONDS_FROM = 100_000_000_000

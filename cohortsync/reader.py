@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import duckdb
 import pandas as pd
 
-from cohortsync import mtu, warehouse
+from cohortsync import drafts, mtu, warehouse
 from cohortsync.errors import BadInput
 from cohortsync.warehouse import Generation
 
@@ -104,7 +104,7 @@ class Reader:
         done = deed(*args, **options)
         if self._place:
             self._place.clear()
-            warehouse.sweep(self.home)
+            drafts.sweep(self.home)
         return done
 
     @property

@@ -14,9 +14,10 @@ import pandas as pd
 
 from cohortsync import events
 from cohortsync.cutting import cut
+from cohortsync.drafts import Draft
 from cohortsync.lines import as_read, good_lines, one_name, refuse_unreadable, spell_to_stage
 from cohortsync.sources import Progress, Source, Tell
-from cohortsync.warehouse import Draft, event_source, one_file, sql
+from cohortsync.warehouse import event_source, one_file, sql
 
 # Rows wait in memory for their day's file. Files are written by turns: fewer at a time where no two share a day, more
 # where they may, since a day is in as many files as there are turns that write it.

@@ -1,4 +1,4 @@
-"""The DuckDB side of a workspace: generations that are written once, published whole, only read after.
+"""The DuckDB side of a workspace, read: generations that are written once, published whole, only read after.
 
 A generation is a file ``warehouse/NNNNNN.duckdb``; the one in force is named in the ledger. Event rows
 stay in Parquet below ``events/day=…/`` and belong to a generation by its list ``event_files``. So a
@@ -10,36 +10,26 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
-import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import duckdb
-import portalocker
 
 from cohortsync import ledger
-from cohortsync.errors import BadInput, ConfigurationError, StoreError
+from cohortsync.disk import SHARED, lock
+from cohortsync.errors import BadInput, ConfigurationError
 
 TABLES = ("profiles", "cohorts", "cohort_members", "cohort_snapshots", "identities", "activity", "user_months",
           "months", "month_versions", "month_users", "month_events", "event_classes", "addresses", "loads", "files",
           "quarantine", "device_links", "identity_verbs", "rekeys", "identity_mappings", "event_files", "superseded",
           "clocks", "lags", "published", "cohort_sizes", "cohort_definitions", "profile_changes")
 
-# What a load may hold in memory (more goes to disk): 50 million events load in under 4 GiB, two thirds of it DuckDB's.
-MEMORY_MB = 2500
-PULL_MEMORY_MB = 150 * max(2, os.cpu_count() or 2)  # it runs beside all else on a machine, and is as fast with little
-DISK_THREADS = 8
-ROWS_HELD = 5_000  # of one day's events, before they are written
 MOST_IDLE = 4  # engines kept for the next question
-DISK_ERRORS = (OSError, duckdb.IOException, duckdb.FatalException, sqlite3.OperationalError)
 
 _idle: dict[int, list[duckdb.DuckDBPyConnection]] = {}  # engines by process: one forked off can use no older one
 
@@ -137,43 +127,25 @@ def generation_path(home: Path, number: int) -> Path:
     return home / "warehouse" / f"{number:06d}.duckdb"
 
 
-def _lock(path: Path, flags: portalocker.LockFlags) -> BinaryIO | None:
-    """An OS lock on a file, held until that is closed or the process ends; None when someone else holds it."""
-    file: BinaryIO = open(path, "r+b", opener=_make_private)  # noqa: SIM115 - whoever holds the lock closes it
-    try:
-        portalocker.lock(file, flags)
-    except portalocker.AlreadyLocked:
-        file.close()
-        return None
-    except portalocker.LockException as error:
-        file.close()
-        raise StoreError(f"{path} cannot be locked ({error}). Keep the workspace on a disk of this machine.") from None
-    return file
-
-
-def _make_private(path: str, flags: int) -> int:
-    """Open or make a file in one step: between two, a sweeper could delete it."""
-    return os.open(path, flags | os.O_CREAT, 0o600)
-
-
-@contextmanager
-def locking(path: Path, flags: portalocker.LockFlags = portalocker.LockFlags.EXCLUSIVE) -> Iterator[bool]:
-    """Hold an OS lock on a file; False when someone else holds it. The kernel frees it with the process.
-
-    A process that is forked off meanwhile neither keeps the lock for longer nor ends it.
-    """
-    owner, file = os.getpid(), _lock(path, flags)
-    try:
-        yield file is not None
-    finally:
-        if file:
-            if os.getpid() == owner:
-                portalocker.unlock(file)
-            file.close()
-
-
-def _lock_path(home: Path, number: int) -> Path:
+def lock_path(home: Path, number: int) -> Path:
     return generation_path(home, number).with_suffix(".lock")
+
+
+def generations_on_disk(home: Path) -> set[int]:
+    """Also those of which only a lock or a log is left: a number is not used again before all of it is gone."""
+    stems = {path.name.partition(".")[0] for path in (home / "warehouse").glob("*")}
+    return {int(stem) for stem in stems if stem.isdecimal()}
+
+
+def listed_files(home: Path, *numbers: int) -> set[str]:
+    """The event files that any of these generations lists."""
+    listed = set[str]()
+    with lent() as con:
+        for number in numbers:
+            con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
+            listed |= {path for (path,) in con.execute("from generation.event_files select path").fetchall()}
+            con.execute("detach generation")
+    return listed
 
 
 class Generation:
@@ -182,9 +154,9 @@ class Generation:
     ``number``: 0 when nothing was ever loaded; ``projects``: the settings that it was reckoned by.
     """
 
-    def __init__(self, home: Path, number: int, projects: list[dict[str, Any]], lock: BinaryIO | None = None) -> None:
+    def __init__(self, home: Path, number: int, projects: list[dict[str, Any]], held: BinaryIO | None = None) -> None:
         self.home, self.number, self.projects = home, number, projects
-        self.release: Callable[[], Any] = weakref.finalize(self, lock.close) if lock else lambda: None
+        self.release: Callable[[], Any] = weakref.finalize(self, held.close) if held else lambda: None
 
     @cached_property
     def as_of(self) -> datetime | None:
@@ -204,8 +176,8 @@ def hold(home: Path) -> Generation:
         if not number:
             return Generation(home, 0, projects)
         writable = os.access(home, os.W_OK)  # where nothing can be written, nothing is swept
-        lock = _lock(_lock_path(home, number), portalocker.LockFlags.SHARED) if writable else None
-        held = Generation(home, number, projects, lock)
+        file = lock(lock_path(home, number), SHARED) if writable else None
+        held = Generation(home, number, projects, file)
         if held.is_newest:  # else the sweeper may have been there first
             return held
         held.release()
@@ -244,7 +216,7 @@ def opened(home: Path, held: Generation | None = None) -> Iterator[duckdb.DuckDB
     with _holding(home, held) as generation, closing(engine()) as con:
         _attach(con, generation)
         con.execute("use memory")  # what is a view there is one for every cursor
-        _view_tables(home, con)
+        view_tables(home, con)
         yield con
 
 
@@ -271,7 +243,7 @@ def _attach(con: duckdb.DuckDBPyConnection, generation: Generation) -> None:
     vars(generation).setdefault("as_of", as_of(con))  # who asks for it later need not open the file again
 
 
-def _view_tables(home: Path, con: duckdb.DuckDBPyConnection) -> None:
+def view_tables(home: Path, con: duckdb.DuckDBPyConnection) -> None:
     """Everything by its bare name, and ``prop('$city')`` for a property's value."""
     con.execute(sql("macros"))
     tables = {table: f"from generation.{table}" for table in TABLES} | _file_tables(home, con)
@@ -309,206 +281,6 @@ def create_schema(con: duckdb.DuckDBPyConnection, database: str = "generation") 
     con.execute(f"use {database}")
     con.execute(sql("schema"))
     con.execute("use memory")
-
-
-@dataclass
-class Draft:
-    """A generation being written: its connection (attached as ``generation``), its number, the workspace.
-
-    ``project``: the settings it is reckoned by, published with it. Set ``unchanged`` when the block found
-    nothing to change: then nothing is published.
-    """
-
-    con: duckdb.DuckDBPyConnection
-    number: int
-    home: Path
-    project: dict[str, Any]
-    unchanged: bool = False
-
-    @property
-    def stage(self) -> Path:
-        """A folder for this load's own files; gone when the load ends."""
-        return self.home / "stage"
-
-
-@contextmanager
-def drafting(home: Path, project_id: str | None = None, memory_mb: int = MEMORY_MB,
-             **settings: str) -> Iterator[Draft]:
-    """Write the next generation: a copy of the one in force, published whole when the block ends well.
-
-    ``memory_mb``: what DuckDB may hold in memory; more goes to disk. ``settings`` (``timezone``, ``id_merge``,
-    ``event_times``) take the place of the project's. One loader at a time: a second one waits. On an error nothing of
-    the block remains.
-    """
-    with _disk_errors_told(home), locking(home / "loader.lock"):
-        for folder in ("warehouse", "events"):
-            (home / folder).mkdir(mode=0o700, exist_ok=True)
-        base = ledger.generation(home)
-        _sweep(home, base)
-        number = 1 + max([base, *generations_on_disk(home)])
-        (home / "stage").mkdir(mode=0o700, exist_ok=True)
-        con = engine()
-        try:
-            _copy_base(home, con, number, base)
-            con.execute(f"set memory_limit = '{min(memory_mb, MEMORY_MB, _half_of_memory_mb())} MB'")
-            draft = Draft(con, number, home, required_project(home, project_id) | settings)
-            yield draft
-            if not draft.unchanged:
-                _publish(draft, base)
-        finally:
-            con.close()
-            with suppress(*DISK_ERRORS, StoreError):  # what is left is the next load's
-                _sweep(home, ledger.generation(home))
-
-
-@contextmanager
-def _disk_errors_told(home: Path) -> Iterator[None]:
-    """One message for whatever a disk that takes no more brings up."""
-    try:
-        yield
-    except (*DISK_ERRORS, duckdb.TransactionException) as error:
-        if isinstance(error, duckdb.TransactionException) and "Could not write file" not in str(error):
-            raise
-        raise StoreError(f"The load could not be written ({str(error).splitlines()[0]}). Nothing of it remains; what "
-                         f"was loaded before stands. Look whether the disk of {home} is full or read-only, then load "
-                         "again.") from error
-
-
-def _copy_base(home: Path, con: duckdb.DuckDBPyConnection, number: int, base: int) -> None:
-    """Begin with the bytes of the generation in force; nobody writes to those any more, so they may be copied."""
-    path = generation_path(home, number)
-    if base:
-        shutil.copyfile(generation_path(home, base), path)
-    con.execute(f"attach {quoted(path)} as generation")
-    path.chmod(0o600)
-    if not base:
-        create_schema(con)
-    con.execute(f"set temp_directory = {quoted(home / 'stage')}")
-    con.execute(f"set partitioned_write_flush_threshold = {ROWS_HELD}")
-    con.execute("set parquet_metadata_cache = true")
-
-
-def _half_of_memory_mb() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 << 20)
-
-
-@contextmanager
-def proofreading(draft: Draft) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-only connection to what a draft holds so far, as ``reading``; the draft is let go of meanwhile."""
-    draft.con.execute("checkpoint generation")
-    draft.con.execute("detach generation")
-    path = quoted(generation_path(draft.home, draft.number))
-    con = engine()
-    try:
-        con.execute(f"attach {path} as generation (read_only)")
-        _view_tables(draft.home, con)
-        yield con
-    finally:
-        con.close()
-        draft.con.execute(f"attach {path} as generation")
-
-
-def rewrite(draft: Draft) -> None:
-    """Copy a draft into a file of its own: what was deleted stays readable in the free blocks of the old one."""
-    con, path = draft.con, generation_path(draft.home, draft.number)
-    fresh = path.with_suffix(".rewritten")
-    con.execute("checkpoint generation")
-    con.execute("detach generation")
-    con.execute(f"attach {quoted(path)} as former (read_only)")
-    con.execute(f"attach {quoted(fresh)} as fresh")
-    con.execute("copy from database former to fresh")
-    con.execute("detach former")
-    con.execute("detach fresh")
-    fresh.chmod(0o600)
-    fresh.replace(path)
-    con.execute(f"attach {quoted(path)} as generation")
-
-
-def _publish(draft: Draft, base: int) -> None:
-    home, con, number = draft.home, draft.con, draft.number
-    con.execute("delete from generation.published")
-    con.execute("insert into generation.published values (?, ?)", [number, datetime.now(UTC).replace(tzinfo=None)])
-    con.execute("checkpoint generation")
-    paths = event_paths(home, con)
-    con.execute("detach generation")
-    _lock_path(home, number).touch(mode=0o600)  # so that readers need no room on the disk
-    new = [path for path in paths if path.name.startswith(f"{number:06d}")]
-    to_disk(generation_path(home, number), *new, *{path.parent for path in new}, home / "events", home / "warehouse",
-            home)
-    if not ledger.publish_generation(home, number, base, draft.project, ledger.fingerprint(sql("schema"))):
-        raise StoreError(f"Another load was published over generation {base} meanwhile. Run this load again.")
-
-
-def to_disk(*paths: Path) -> None:
-    """See that files and folders outlive a power cut; the disk sees to several at once."""
-    with ThreadPoolExecutor(DISK_THREADS) as pool:
-        list(pool.map(_to_disk, paths))
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def generations_on_disk(home: Path) -> set[int]:
-    """Also those of which only a lock or a log is left: a number is not used again before all of it is gone."""
-    stems = {path.name.partition(".")[0] for path in (home / "warehouse").glob("*")}
-    return {int(stem) for stem in stems if stem.isdecimal()}
-
-
-def sweep(home: Path) -> None:
-    """Delete what nobody reads any more; left to the load at work where there is one."""
-    alone = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    with suppress(*DISK_ERRORS, StoreError), locking(home / "loader.lock", alone) as free:
-        if free:
-            _sweep(home, ledger.generation(home))
-
-
-def _sweep(home: Path, in_force: int) -> None:
-    """Delete the generations nobody reads, then every event file that no surviving one lists."""
-    for number in generations_on_disk(home) - {in_force}:
-        _delete_unread(home, number)
-    for path in (home / "stage").glob("*"):
-        _delete(path)
-    with suppress(duckdb.Error):  # a generation that cannot be read may list any of them
-        listed = listed_files(home, *generations_on_disk(home))
-        for path in (home / "events").glob("day=*/*.parquet"):
-            if str(path.relative_to(home)) not in listed:
-                path.unlink()
-
-
-def _delete_unread(home: Path, number: int) -> None:
-    """Its log goes before the file: found beside another file of that number, it would be played into that."""
-    alone = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    path, lock = generation_path(home, number), _lock_path(home, number)
-    with locking(lock, alone) as free:
-        if free:
-            for beside in path.parent.glob(f"{path.stem}.*"):
-                if beside not in (path, lock):
-                    _delete(beside)
-            path.unlink(missing_ok=True)
-            lock.unlink()
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def listed_files(home: Path, *numbers: int) -> set[str]:
-    """The event files that any of these generations lists."""
-    listed = set[str]()
-    with lent() as con:
-        for number in numbers:
-            con.execute(f"attach {quoted(generation_path(home, number))} as generation (read_only)")
-            listed |= {path for (path,) in con.execute("from generation.event_files select path").fetchall()}
-            con.execute("detach generation")
-    return listed
 
 
 def select_only(query: str) -> str:

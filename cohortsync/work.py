@@ -23,8 +23,7 @@ import portalocker
 
 from cohortsync import config
 from cohortsync.config import PROGRESS_VARIABLE
-
-EXCLUSIVE = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+from cohortsync.disk import AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _taken(lock: IO[Any], tries: int = 20) -> bool:
     """Take a lock; whoever only looks whether it is free holds it for a moment, so a start tries for a second."""
     for left in range(tries - 1, -1, -1):
         try:
-            portalocker.lock(lock, EXCLUSIVE)
+            portalocker.lock(lock, AT_ONCE)
             return True
         except portalocker.LockException:
             sleep(0.05 if left else 0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import cohortsync as cs
-from cohortsync import cli, commands, warehouse
+from cohortsync import cli, commands, drafts, warehouse
 from cohortsync.errors import BadInput
 
 # what a load keeps
@@ -220,7 +220,7 @@ def test_a_definition_that_fails_later_keeps_its_last_members_and_is_said(people
 
 
 def test_a_definition_sees_its_own_project_alone(people: cs.Workspace) -> None:
-    with warehouse.drafting(people.home) as draft:
+    with drafts.drafting(people.home) as draft:
         draft.con.execute("insert into generation.profiles by name "
                           "select 'other' as project_id, 'zoe' as distinct_id, 1 as property_count")
     people.define_cohort("everyone", "select distinct_id from profiles")

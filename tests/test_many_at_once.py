@@ -25,7 +25,7 @@ from told import load_when_told
 from typer.testing import CliRunner
 
 import cohortsync as cs
-from cohortsync import cli, ledger, warehouse
+from cohortsync import cli, drafts, ledger, warehouse
 
 PATIENCE = 120  # seconds that anything here may take before the test gives up
 DAY = 86_400
@@ -449,7 +449,7 @@ def test_what_a_killed_load_left_is_never_taken_for_the_next_one(home: Path, fil
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_process_forked_off_during_a_load_keeps_nobody_from_loading(home: Path, files: dict[str, Any]) -> None:
     reads, writes = os.pipe()
-    with warehouse.drafting(home) as draft:
+    with drafts.drafting(home) as draft:
         draft.unchanged = True
         child = os.fork()
         if not child:

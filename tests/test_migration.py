@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import cohortsync as cs
-from cohortsync import ledger, migration, warehouse
+from cohortsync import drafts, ledger, migration
 from cohortsync.errors import StoreError
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.tar.gz"))
@@ -160,7 +160,7 @@ def test_a_table_and_a_column_that_a_state_lacks_are_added_with_their_defaults(t
 
 def test_a_table_and_a_column_that_a_warehouse_lacks_are_added(workspace: cs.Workspace) -> None:
     before = workspace.mtu().drop(columns="as_of")
-    with warehouse.drafting(workspace.home) as draft:
+    with drafts.drafting(workspace.home) as draft:
         draft.con.execute("drop table generation.profile_changes")
         draft.con.execute("alter table generation.profiles drop column last_name")
     with closing(sqlite3.connect(workspace.home / "state.sqlite")) as con, con:

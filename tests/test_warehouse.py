@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 import cohortsync as cs
-from cohortsync import ledger, warehouse
+from cohortsync import drafts, ledger, warehouse
 from cohortsync.errors import BadInput
 
 DAY = 86_400
@@ -164,7 +164,7 @@ def test_a_refused_load_leaves_no_generation_behind(project: cs.Workspace, tmp_p
 
 
 def test_a_generation_is_not_published_over_another_one(project: cs.Workspace) -> None:
-    with pytest.raises(cs.CohortsyncError, match="Run this load again"), warehouse.drafting(project.home):
+    with pytest.raises(cs.CohortsyncError, match="Run this load again"), drafts.drafting(project.home):
         ledger.publish_generation(project.home, 9, 1, project.project, ledger.fingerprint(warehouse.sql("schema")))
     assert ledger.generation(project.home) == 9
 
