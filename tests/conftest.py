@@ -55,13 +55,14 @@ def sample_files() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _processes_begin_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _processes_begin_at_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Those that tests start neither import nor compile again what others did before them."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with pytest.MonkeyPatch.context() as patch:
         keep_apart(patch, tmp_path_factory.mktemp("place"))
         forked.PROCESSES.set_forkserver_preload(forked.MODULES)
         forkserver.ensure_running()
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

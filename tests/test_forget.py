@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -18,7 +20,7 @@ import forked
 import nbformat
 import pandas as pd
 import pytest
-from conftest import PROJECT_ID, SAMPLE
+from conftest import MEMBERS, OWNER_KEY, PROJECT_ID, SAMPLE
 from mixpanel_side import change, connect
 from nbformat.v4 import new_code_cell, new_notebook
 from standing import COHORT
@@ -37,35 +39,49 @@ def event(name: str, distinct_id: str, second: int, **properties: Any) -> dict[s
                                           "$insert_id": f"i{second}", **properties}}
 
 
-@pytest.fixture
-def maria(connected: cs.Workspace, tmp_path: Path) -> cs.Workspace:
+@pytest.fixture(scope="module")
+def prepared(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample workspace with one person more, whom everything knows: loaded, synced, in a notebook, kept raw."""
-    raw = connected.home / "raw" / "77"
+    place = tmp_path_factory.mktemp("maria")
+    shutil.copytree(sample, place / "home")
+    workspace, raw = cs.open(place / "home"), place / "home" / "raw" / "77"
     raw.mkdir(parents=True)
     lines = [event("Signed Up", "$device:maria-phone-1", 0, **{"$device_id": "maria-phone-1"}),
              event("Signed Up", ID, 1, **{"$device_id": "maria-phone-1", "$user_id": ID, "$email": ADDRESS}),
              event("Invited", "someone-else", 2, friend=ADDRESS.upper(), friends=f"{ADDRESS},{ADDRESS}", by=ID),
              event("Played", "someone-else", 3, other="joanna.maria.q@harbor.example")]
     text = "\n".join(map(json.dumps, lines))
-    (tmp_path / "events.ndjson").write_text(text + '\nnot an event of maria.q@harbor.example\n')
+    (place / "events.ndjson").write_text(text + '\nnot an event of maria.q@harbor.example\n')
     (raw / "2026-11-01.ndjson.gz").write_bytes(gzip.compress(text.encode()))
     page = {"page": 0, "total": 2, "results": [MARIA, {"$distinct_id": "someone-else", "$properties": {}}]}
     (raw / "profiles.ndjson").write_text(json.dumps(page) + "\n")
     (raw / "members.csv").write_text(f"distinct_id,note\n{ID},first\nsomeone-else,knows {ADDRESS}\n")
     pd.DataFrame({"distinct_id": [ID, "someone-else"], "email": [ADDRESS, None]}).to_parquet(raw / "page.parquet")
-    (tmp_path / "profiles.ndjson").write_text(json.dumps(MARIA))
-    (tmp_path / "members.json").write_text(json.dumps([ID, *_members(connected)[:60]]))
-    connected.load([tmp_path / "events.ndjson"], [tmp_path / "profiles.ndjson"], {COHORT: tmp_path / "members.json"})
-    connected.sync(COHORT, _audience(connected), force=True)
+    (place / "profiles.ndjson").write_text(json.dumps(MARIA))
+    (place / "members.json").write_text(json.dumps([ID, *_members(workspace)[:60]]))
+    workspace.load([place / "events.ndjson"], [place / "profiles.ndjson"], {COHORT: place / "members.json"})
+    with forked.sandbox(place / "mailchimp", seed=MEMBERS) as running:
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
+        workspace.sync(COHORT, _audience(workspace), force=True)
     mine = new_notebook(cells=[new_code_cell("home: str = ''"), new_code_cell(
         f"import cohortsync as cs\ncs.open().sql(\"select distinct_id from profiles where distinct_id = '{ID[:9]}' || "
         f"'{ID[9:]}'\")")])
     mine.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(mine, tmp_path / "mine.ipynb")
-    runs.run_notebook(tmp_path / "mine.ipynb", {}, connected.home)
-    ledger.record_rejects(connected.home, "a", "b", {emails.member_hash(ADDRESS): "looks_fake"}, 30)
-    connected.refresh()
-    return connected
+    nbformat.write(mine, place / "mine.ipynb")
+    runs.run_notebook(place / "mine.ipynb", {}, workspace.home)
+    ledger.record_rejects(workspace.home, "a", "b", {emails.member_hash(ADDRESS): "looks_fake"}, 30)
+    return place
+
+
+@pytest.fixture
+def maria(prepared: Path, tmp_path: Path) -> Iterator[cs.Workspace]:
+    """The same, one's own, connected to a local Mailchimp of its own."""
+    for name in ("home", "mailchimp"):
+        shutil.copytree(prepared / name, tmp_path / name)
+    with forked.sandbox(tmp_path / "mailchimp") as running:
+        workspace = cs.open(tmp_path / "home")
+        workspace.connect_mailchimp(OWNER_KEY, "subscribed", running.mailchimp_url)
+        yield workspace
 
 
 def _members(workspace: cs.Workspace) -> list[str]:
@@ -272,7 +288,7 @@ def test_what_was_killed_or_failed_leaves_nothing_of_a_person(tmp_path: Path) ->
     assert erased.found["work"] == 2
 
 
-def test_what_is_out_of_reach_is_told(maria: cs.Workspace, tmp_path: Path) -> None:
+def test_what_is_out_of_reach_is_told(maria: cs.Workspace, prepared: Path, tmp_path: Path) -> None:
     kept, gone = tmp_path / "kept.tar", tmp_path / "gone.tar.gz"
     for archive in (kept, gone):
         backup.write(maria.home, archive)
@@ -280,7 +296,7 @@ def test_what_is_out_of_reach_is_told(maria: cs.Workspace, tmp_path: Path) -> No
     notes = " ".join(maria.forget(ADDRESS).notes)
     assert f"Backups hold the person as they were: {kept}. Delete them" in notes
     assert "Mixpanel and Mailchimp hold their own" in notes
-    assert str(tmp_path / "events.ndjson") in notes.partition("Files of yours that were loaded stay as they are: ")[2]
+    assert str(prepared / "events.ndjson") in notes.partition("Files of yours that were loaded stay as they are: ")[2]
     assert ADDRESS not in notes
     backup.restore(kept, tmp_path / "restored")
     assert ADDRESS in cs.open(tmp_path / "restored").sql("select address from profiles")["address"].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,13 +54,21 @@ def add(home: Path, project_id: str, timezone: str = "UTC", id_merge: str = "sim
     return workspace
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two projects of one workspace, with users, cohorts and events of the same names; and their files."""
+    place = tmp_path_factory.mktemp("two")
+    one, other = add(place / "home", "one"), add(place / "home", "two", "America/New_York")
+    one.load(**exports(place / "1", event(1), event(2, "bo"), event(3, "$device:d1", **{"$user_id": None})))
+    other.load(**exports(place / "2", event(1, "bo"), event(4, "cy"), profiles=(BO,), members=("bo", "cy", "dee")))
+    return place
+
+
 @pytest.fixture
-def two(tmp_path: Path) -> tuple[cs.Workspace, cs.Workspace]:
-    """Two projects of one workspace, with users, cohorts and events of the same names."""
-    one, other = add(tmp_path / "home", "one"), add(tmp_path / "home", "two", "America/New_York")
-    one.load(**exports(tmp_path / "1", event(1), event(2, "bo"), event(3, "$device:d1", **{"$user_id": None})))
-    other.load(**exports(tmp_path / "2", event(1, "bo"), event(4, "cy"), profiles=(BO,), members=("bo", "cy", "dee")))
-    return one, other
+def two(loaded: Path, tmp_path: Path) -> tuple[cs.Workspace, cs.Workspace]:
+    """The same, one's own."""
+    shutil.copytree(loaded, tmp_path, dirs_exist_ok=True)
+    return cs.open(tmp_path / "home", "one"), cs.open(tmp_path / "home", "two")
 
 
 def numbers(workspace: cs.Workspace) -> dict[str, Any]:
