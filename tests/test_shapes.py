@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -287,14 +288,21 @@ def test_a_record_split_anywhere_is_put_together_at_its_first_line(tmp_path_fact
     path = tmp_path_factory.mktemp("split") / "e"
     whole = json.dumps(nested(2)).encode() + b"\n"
     split = split_at(*sorted(places), newline=newline)
-    # a line that is JSON by itself stays so, and a blank one parts what is around it
-    assume(not any(is_json(part) or not part.strip() for part in split.split(newline)[:-1]))
+    # what is JSON by itself stays so, be it a line or a few, and a blank line parts what is around it
+    parts = [RECORD[start:end] for start, end in pairwise([0, *sorted(places), len(RECORD)])]
+    assume(all(part.strip() for part in parts))
+    assume(not any(is_json(b"".join(some)) for some in runs(parts) if len(some) < len(parts)))
     content = whole + split + whole
     rows = spelt(write(path, content))
     assert [line for line, *_ in rows] == [1, 2, 3 + len(places)]
     assert [reason for *_, reason, _ in rows] == [None] * 3
     assert json.loads(rows[1][1]) == json.loads(RECORD)
     assert sum(parts for *_, parts in rows) == content.count(b"\n")
+
+
+def runs(parts: list[bytes]) -> Iterator[list[bytes]]:
+    """All that follow each other: each by itself, two, three, …"""
+    return (parts[start:end] for start in range(len(parts)) for end in range(start + 1, len(parts) + 1))
 
 
 def is_json(text: bytes) -> bool:
