@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cohortsync.sources import Source, Tell, blocks
+from cohortsync.sources import BLOCK, Hear, Source, Tell, blocks, unheard
 
 BEFORE_NAME, BEFORE_PROPERTIES, END = b'{"event":"', b'","properties":{', b"}}\n"
 LONGEST_NAME = 63  # of an event; one with a longer name is read with its line, as is one too near to a block's end
@@ -17,18 +17,18 @@ PIECES = pa.schema([("line", pa.int64()), ("pieces", pa.list_(pa.string(), 5))])
 Numbers = npt.NDArray[np.int64]
 
 
-def cut(source: Source, tell: Tell, chunk_bytes: int = 1 << 20) -> pa.RecordBatchReader:
+def cut(source: Source, tell: Tell, chunk_bytes: int = BLOCK, hear: Hear = unheard) -> pa.RecordBatchReader:
     """Every line of a file as ``line, pieces``: the second piece is an event's name and the fourth its properties.
 
     Where a line is not written as ``{"event":"…","properties":{…}}`` those are empty and the fifth is the whole line.
     The properties may still be no JSON; everything between and around them is accounted for. To be read once; ``tell``
-    hears how many lines are read.
+    hears how many lines are read, ``hear`` the bytes themselves.
     """
-    return pa.RecordBatchReader.from_batches(PIECES, _batches(source, tell, chunk_bytes))
+    return pa.RecordBatchReader.from_batches(PIECES, _batches(source, tell, chunk_bytes, hear))
 
 
-def _batches(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[pa.RecordBatch]:
-    for line, block, ends in blocks(source, tell, chunk_bytes):
+def _batches(source: Source, tell: Tell, chunk_bytes: int, hear: Hear) -> Iterator[pa.RecordBatch]:
+    for line, block, ends in blocks(source, tell, chunk_bytes, hear):
         bounds = np.concatenate([places(block, ends).ravel(), ends[-1:]]).astype(np.int32)
         pieces = pa.StringArray.from_buffers(5 * len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
         yield pa.record_batch([pa.array(np.arange(line, line + len(ends))),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import duckdb
@@ -26,7 +28,7 @@ BAD_LINE = f"""case when ends_with(text, '{CUT_SHORT}') then '{CUT_SHORT}: the e
 
 def one_name(source: Source) -> str:
     """The name of the table by which DuckDB reads a file's lines."""
-    return f"{source.kind}_{source.sha256[:16]}"
+    return f"{source.kind}_{hashlib.sha256(os.fsencode(source.path)).hexdigest()[:16]}"
 
 
 def as_read(con: duckdb.DuckDBPyConnection, source: Source, tell: Tell = unheard) -> str:

@@ -15,14 +15,15 @@ from typing import Any
 
 import duckdb
 
-from cohortsync import clock, cohorts, events, identity, mtu, profiles, staging
+from cohortsync import clock, cohorts, events, identity, ledger, mtu, profiles, staging
 from cohortsync.cohorts import checked_name
 from cohortsync.drafts import MEMORY_MB, PULL_MEMORY_MB, Draft, drafting
 from cohortsync.errors import BadInput
 from cohortsync.intake import Intake, LoadReport
 from cohortsync.lines import NOUN
-from cohortsync.sources import Progress, Source, inspect, silent
-from cohortsync.warehouse import required_project, sql
+from cohortsync.sources import Progress, Source, glance, inspect, silent
+from cohortsync.staging import LookFirst
+from cohortsync.warehouse import attached, required_project, sql
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,16 @@ def load(home: Path, events: Iterable[Path] = (), profiles: Iterable[Path] = (),
     ``quarantine``. Raises BadInput for a file that is not what it should be, ConfigurationError when the workspace
     has no such project.
     """
-    required_project(home, project_id)  # said before gigabytes are read
-    days = [path for path in pulled.days.values() if path]
-    found = _inspect_all([("events", path, "") for path in [*events, *days]] +
-                         [("profiles", path, "") for path in profiles] +
-                         [("mappings", path, "") for path in mappings] +
-                         [("cohort", path, checked_name(name)) for name, path in (cohorts or {}).items()],
-                         pulled.known, progress)
-    if not found and not pulled.days:
+    project = required_project(home, project_id)  # said before gigabytes are read
+    named = [*(("events", path, "") for path in [*events, *(path for path in pulled.days.values() if path)]),
+             *(("profiles", path, "") for path in profiles), *(("mappings", path, "") for path in mappings),
+             *(("cohort", path, checked_name(name)) for name, path in (cohorts or {}).items())]
+    if not named and not pulled.days:
         raise BadInput("There is nothing to load. Name files of events, profiles or members of a cohort.")
+    if not pulled.days and (found := _at_first_sight(home, project["project_id"], named, progress)):
+        with suppress(LookFirst), drafting(home, project_id) as draft:
+            return _Load(draft, progress, pulled).run(found)
+    found = _inspect_all(named, pulled.known, progress)
     if pulled.days:
         with suppress(duckdb.OutOfMemoryException), drafting(home, project_id, PULL_MEMORY_MB) as draft:
             return _Load(draft, progress, pulled).run(found)
@@ -81,6 +83,27 @@ def rebuild(home: Path, project_id: str, **settings: str) -> None:
 def reckon(draft: Draft, progress: Progress = silent) -> None:
     """Reckon everything that follows from the events of the draft's project anew."""
     _Load(draft, progress).rebuild()
+
+
+def _at_first_sight(home: Path, project_id: str, named: list[tuple[str, Path, str]],
+                    progress: Progress) -> list[Source]:
+    """The files of a project's first events, those known by their beginning: they can repeat nothing that is there.
+
+    So each is read once. Empty where that will not do.
+    """
+    paths = {path for kind, path, _ in named if kind == "events"}
+    if not paths or _has_events(home, project_id):
+        return []
+    seen = {path: source for path in paths if (source := glance(path))}
+    return _inspect_all(named, seen, progress) if len(seen) == len(paths) else []
+
+
+def _has_events(home: Path, project_id: str) -> bool:
+    if not ledger.generation(home):
+        return False
+    with attached(home) as con:
+        return bool(con.execute("select 1 from files where project_id = ? and kind = 'events' limit 1",
+                                [project_id]).fetchall())
 
 
 def _inspect_all(named: list[tuple[str, Path, str]], known: Mapping[Path, Source], progress: Progress) -> list[Source]:
@@ -106,6 +129,8 @@ class _Load(Intake):
         self.pulled = pulled
 
     def run(self, found: list[Source]) -> LoadReport:
+        if not all(source.sha256 for source in found) and self._events_there:
+            raise LookFirst  # another load was faster
         new = self._unknown(found)
         emptied = [day for day, path in self.pulled.days.items() if path is None and self._pulled_before.get(day)]
         if not new and not emptied:
@@ -142,7 +167,8 @@ class _Load(Intake):
         """The files whose content would change something."""
         new: list[Source] = []
         for source in found:
-            same = [s for s in new if (s.kind, s.cohort, s.sha256) == (source.kind, source.cohort, source.sha256)]
+            same = [s for s in new if (s.kind, s.cohort, s.sha256) == (source.kind, source.cohort, source.sha256)
+                    and (s.sha256 or s.path == source.path)]
             if same or self._is_known(source, found):
                 self.report.add_file(source, known=True)
             else:
@@ -201,7 +227,7 @@ class _Load(Intake):
         pulled = all(source.path in self.pulled_on for source in sources.values())
         staged = staging.stage(self.draft, sources, self.progress, apart=pulled)
         self.con.begin()  # a pull brings a file a day: they wait for the disk once, not each
-        for number, source in sources.items():
+        for number, source in staged.sources.items():
             if spelt := staged.spelt.get(number):
                 self.note_split(source, spelt)
                 self.quarantine(source, staging.left_out(self.con, spelt))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from cohortsync.cutting import Numbers, places
 from cohortsync.disk import to_disk
 from cohortsync.lines import CUT_SHORT
 from cohortsync.mixpanel import Interrupted
-from cohortsync.sources import Source, is_nested, line_ends
+from cohortsync.sources import Reading, Source, is_nested, line_ends
 
 EPOCH = date(1970, 1, 1)
 MILLISECONDS_FROM = 100_000_000_000
@@ -54,25 +53,23 @@ class DayFile:
     def __init__(self, draft: Path) -> None:
         draft.touch(mode=0o600)
         self.draft, self.file = draft, igzip.open(draft, "wb", 1)
-        self.digest = hashlib.sha256()
-        self.events = self.lines = self.longest = 0
+        self.reading = Reading()
+        self.events = 0
         self.first = b""
 
     def write(self, lines: bytes, events: int) -> None:
         """Take in whole lines that hold so many events."""
         self.first = self.first or lines[:lines.find(b"\n") + 1]
         self.file.write(lines)
-        self.digest.update(lines)
+        self.reading.take(lines)
         self.events += events
-        self.lines += lines.count(b"\n")
-        self.longest = max(self.longest, len(lines))  # all at once, so not less than the longest of them
 
     def keep(self, path: Path) -> Kept:
         """Give a file that is closed and on the disk its name."""
         self.draft.replace(path)
         usual = USUAL.match(b"\n" + self.first) and is_nested(self.first)
-        return Kept(self.events, path, Source("events", path.resolve(), "", self.digest.hexdigest(), self.lines,
-                                              self.longest, "lines", "gzip", nested=True) if usual else None)
+        source = Source("events", path.resolve(), "", "lines", "gzip", nested=True).after(self.reading)
+        return Kept(self.events, path, source if usual else None)
 
     def discard(self) -> None:
         self.file.close()

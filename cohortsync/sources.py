@@ -13,7 +13,8 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,42 +29,72 @@ from cohortsync.errors import BadInput
 
 MAX_LINE = 32 * 1024 * 1024
 MAX_JOINED_LINES, MAX_JOINED = 8, 1024 * 1024
+BLOCK = 1 << 20  # of a file's bytes, taken in at once
 ID_COLUMNS = ("$distinct_id", "distinct_id", "Distinct ID", "DISTINCT_ID")
 EVENT_COLUMNS = ({"event", "time"}, {"event_name", "time"}, {"EVENT_NAME", "TIME"})
 PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
+DAMAGED: tuple[type[Exception], ...] = (EOFError, isal_zlib.error, gzip.BadGzipFile)  # type: ignore[assignment]
 Progress = Callable[[str, float, float], None]
 Tell = Callable[[int], None]
+Hear = Callable[[bytes], object]
 
 
 def silent(_label: str, _done: float, _total: float) -> None:
     """Progress that nobody watches."""
 
 
-def unheard(_read: int) -> None:
+def unheard(_read: object) -> None:
     """What is read of a file, when nobody wants to know."""
 
 
 @dataclass(frozen=True)
 class Source:
     """One file as found: ``shape`` is lines, array, document, csv, ids or parquet (``lines``: its rows); ``sha256`` of
-    the decompressed bytes; ``longest`` line in bytes (those under 1 MB not measured); ``nested``: its first line is an
-    event with an object of properties."""
+    the decompressed bytes, blank until they are read, and ``lines`` guessed; none has more bytes than ``longest``;
+    ``nested``: its first line is an event with an object of properties."""
 
     kind: str
     path: Path
     cohort: str
-    sha256: str
-    lines: int
-    longest: int
     shape: str
     compression: str
     nested: bool
+    sha256: str = ""
+    lines: int = 0
+    longest: int = 0
 
     @property
     def needs_spelling(self) -> bool:
         """Whether DuckDB's own reader of lines is not enough for events: another shape, or an endless line."""
         return self.shape != "parquet" and (self.shape != "lines" or self.longest > MAX_LINE)
+
+    def after(self, reading: Reading) -> Source:
+        """The same once it is read."""
+        return replace(self, sha256=reading.sha256, lines=reading.lines, longest=reading.longest)
+
+
+class Reading:
+    """What the bytes of a file come to while they pass: their hash, how many lines, and how long none of them is."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._ended = self._open = self.longest = 0
+
+    def take(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self.longest = max(self.longest, self._open + len(piece))
+        self._ended += piece.count(b"\n")
+        last_end = piece.rfind(b"\n")
+        self._open = len(piece) - last_end - 1 + (self._open if last_end < 0 else 0)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    @property
+    def lines(self) -> int:
+        return self._ended + (self._open > 0)
 
 
 def inspect(kind: str, path: Path, cohort: str = "", tell: Tell = unheard) -> Source:
@@ -72,38 +103,62 @@ def inspect(kind: str, path: Path, cohort: str = "", tell: Tell = unheard) -> So
     ``kind``: events, profiles, mappings or cohort; ``tell`` hears how many of the file's bytes are read. Raises
     BadInput when the file is missing, damaged or something else.
     """
+    path, compression = _readable(path)
+    reading = _read(path, compression, tell)
+    shape, nested = _shape(kind, path, compression)
+    source = Source(kind, path.resolve(), cohort, shape, compression, nested).after(reading)
+    return replace(source, lines=_parquet_rows(path, compression)) if shape == "parquet" else source
+
+
+def glance(path: Path) -> Source | None:
+    """A file of events by its beginning, where that shows events with objects of properties; the rest is not read.
+
+    Raises BadInput when the file is missing or something else.
+    """
+    path, compression = _readable(path)
+    with suppress(*DAMAGED):
+        shape, nested = _shape("events", path, compression)
+        if nested:
+            return Source("events", path.resolve(), "", shape, compression, nested,
+                          lines=_guessed_lines(path, compression))
+    return None
+
+
+def _readable(path: Path) -> tuple[Path, str]:
     path = Path(os.path.expanduser(path))
     if not os.path.isfile(path):
         raise BadInput(f"{path} is not a file. Check the name and the folder.")
     if not os.access(path, os.R_OK):
         raise BadInput(f"{path} is not yours to read. Change its permissions or copy it.")
-    compression = "gzip" if path.open("rb").read(2) == b"\x1f\x8b" else "uncompressed"
-    sha256, lines, longest = _digest(path, compression, tell)
-    shape, nested = _shape(kind, path, compression)
-    if shape == "parquet":
-        lines = _parquet_rows(path, compression)
-    return Source(kind, path.resolve(), cohort, sha256, lines, longest, shape, compression, nested)
+    return path, "gzip" if path.open("rb").read(2) == b"\x1f\x8b" else "uncompressed"
 
 
 def opened(path: Path, compression: str) -> BinaryIO:
     return igzip.open(path, "rb") if compression == "gzip" else path.open("rb")
 
 
-def _digest(path: Path, compression: str, tell: Tell) -> tuple[str, int, int]:
-    digest, last = hashlib.sha256(), b"\n"
-    lines = longest = open_line = 0
+def _read(path: Path, compression: str, tell: Tell) -> Reading:
+    reading = Reading()
     try:
         with path.open("rb") as raw, igzip.open(raw) if compression == "gzip" else raw as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                lines, last = lines + int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))), chunk[-1:]
-                first_end, last_end = chunk.find(b"\n"), chunk.rfind(b"\n")
-                longest = max(longest, open_line + (len(chunk) if first_end < 0 else first_end))
-                open_line = len(chunk) - last_end - 1 + (open_line if last_end < 0 else 0)
+            while piece := file.read(1 << 20):
+                reading.take(piece)
                 tell(raw.tell())
-    except (EOFError, isal_zlib.error, gzip.BadGzipFile) as error:  # type: ignore[misc]
+    except DAMAGED as error:
         raise BadInput(f"{path} is a damaged gz file ({error}). Fetch it again; nothing was loaded.") from None
-    return digest.hexdigest(), lines + (last != b"\n"), longest
+    return reading
+
+
+def _guessed_lines(path: Path, compression: str) -> int:
+    """By the length of the first lines, and by the size that a gz file says it unpacks to."""
+    with opened(path, compression) as file:
+        head = file.read(1 << 20)
+    with path.open("rb") as raw:
+        size = raw.seek(0, os.SEEK_END)
+        if compression == "gzip":
+            raw.seek(-4, os.SEEK_END)
+            size = max(size, int.from_bytes(raw.read(), "little"))
+    return max(1, size * head.count(b"\n") // max(1, len(head)))
 
 
 def _shape(kind: str, path: Path, compression: str) -> tuple[str, bool]:
@@ -183,7 +238,7 @@ def _refuse_error_answer(path: Path, head: bytes) -> None:
 STREAM = pa.schema([("line", pa.int64()), ("text", pa.string())])
 
 
-def stream(source: Source, tell: Tell = unheard, chunk_bytes: int = 1 << 20) -> pa.RecordBatchReader:
+def stream(source: Source, tell: Tell = unheard, chunk_bytes: int = BLOCK) -> pa.RecordBatchReader:
     """Every line of a file as it stands, ``line, text``, blank ones too: fast, once only, nothing is judged.
 
     ``tell`` hears how many lines are read.
@@ -191,12 +246,19 @@ def stream(source: Source, tell: Tell = unheard, chunk_bytes: int = 1 << 20) -> 
     return pa.RecordBatchReader.from_batches(STREAM, (_slice(*block) for block in blocks(source, tell, chunk_bytes)))
 
 
-def blocks(source: Source, tell: Tell, chunk_bytes: int) -> Iterator[tuple[int, bytes, npt.NDArray[np.int64]]]:
-    """A file as it is read: the number of a block's first line, the block, and where its lines end."""
+def blocks(source: Source, tell: Tell, chunk_bytes: int,
+           hear: Hear = unheard) -> Iterator[tuple[int, bytes, npt.NDArray[np.int64]]]:
+    """A file as it is read: the number of a block's first line, the block, and where its lines end.
+
+    ``tell`` hears how many lines are read, ``hear`` the bytes themselves.
+    """
     line = 1
     with opened(source.path, source.compression) as file:
-        rest = file.read(len(BOM)).removeprefix(BOM)
+        head = file.read(len(BOM))
+        hear(head)
+        rest = head.removeprefix(BOM)
         while chunk := file.read(chunk_bytes):
+            hear(chunk)
             block = rest + chunk
             ends = line_ends(block)
             rest = block[ends[-1]:] if len(ends) else block

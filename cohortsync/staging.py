@@ -16,7 +16,7 @@ from cohortsync import events
 from cohortsync.cutting import cut
 from cohortsync.drafts import Draft
 from cohortsync.lines import as_read, good_lines, one_name, refuse_unreadable, spell_to_stage
-from cohortsync.sources import Progress, Source, Tell
+from cohortsync.sources import Hear, Progress, Reading, Source, Tell, unheard
 from cohortsync.warehouse import event_source, one_file, sql
 
 # Rows wait in memory for their day's file. Files are written by turns: fewer at a time where no two share a day, more
@@ -26,11 +26,17 @@ FILES_A_TURN = os.cpu_count() or 1  # at the least: each is read by one thread
 USABLE = "event is not null and time_s is not null"
 
 
+class LookFirst(Exception):
+    """A file of which only the beginning is known has to be looked at before it is loaded."""
+
+
 @dataclass(frozen=True)
 class Staged:
-    """Files written by day: ``paths``; by file number ``taken``: its events, ``spelt``: its lines if needed."""
+    """Files written by day: ``paths``; by file number ``sources``: what each is, ``taken``: its events, ``spelt``: its
+    lines if needed."""
 
     paths: list[Path]
+    sources: dict[int, Source]
     taken: dict[int, int]
     spelt: dict[int, Path]
 
@@ -39,43 +45,59 @@ def stage(draft: Draft, sources: dict[int, Source], watch: Progress, apart: bool
     """Write the events of numbered files by day; they are the view ``staged`` then. ``apart``: no two share a day.
 
     A file of which the fast reader took other lines than those that are events, read one by one, is written again
-    from its lines. Raises BadInput for a file that is not what it says.
+    from its lines. Raises BadInput for a file that is not what it says, LookFirst for one of which only the beginning
+    was known and which is damaged, a copy of another, or has lines too long for the fast reader.
     """
     if not sources:
         draft.con.execute("create or replace temp view staged as from generation.no_events")
-        return Staged([], {}, {})
+        return Staged([], {}, {}, {})
     spelt = {n: spell_to_stage(draft, n, s, watch) for n, s in sources.items() if s.needs_spelling}
     while True:
-        paths = _write(draft, sources, spelt, watch, LINES_A_TURN_APART if apart else LINES_A_TURN)
+        paths, sources = _write(draft, sources, spelt, watch, LINES_A_TURN_APART if apart else LINES_A_TURN)
         taken = dict(draft.con.execute("select file_no, count(*) from staged group by file_no").fetchall())
         doubtful = {n: spelt.get(n) or spell_to_stage(draft, n, source, watch) for n, source in sources.items()
                     if n in spelt or taken.get(n, 0) != source.lines}
         astray = {n: path for n, path in doubtful.items() if not _agrees(draft.con, n, path)}
         if not astray:
-            return Staged(paths, taken, doubtful)
+            return Staged(paths, sources, taken, doubtful)
         for path in paths:
             path.unlink()
         spelt |= astray
 
 
 def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], watch: Progress,
-           lines_a_turn: int) -> list[Path]:
-    """Write all files, those that were spelt out from what they hold; they are the view ``staged`` then."""
+           lines_a_turn: int) -> tuple[list[Path], dict[int, Source]]:
+    """Write all files, those that were spelt out from what they hold; they are the view ``staged`` then.
+
+    Answers where, and the files as they turned out to be.
+    """
     con, total = draft.con, max(1, sum(source.lines for source in sources.values()))
     read: Counter[int] = Counter()
+    unread = {n: Reading() for n, source in sources.items() if not source.sha256}
     paths: list[Path] = []
     for turn, some in enumerate(_turns(sources, lines_a_turn)):
-        lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n)) for n in some]
+        lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n),
+                        unread[n].take if n in unread else unheard) for n in some]
         con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
         try:
             paths += events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", f"-{turn}", watch,
-                                       "Writing events by day", lambda: read.total() / total)
-        except duckdb.Error:
+                                       "Writing events by day", lambda: min(1, read.total() / total))
+        except duckdb.Error as error:
+            if unread:
+                raise LookFirst from error
             for n in some:
                 refuse_unreadable(con, sources[n])
             raise
     con.execute(f"create or replace temp view staged as from {event_source(paths)}")
-    return paths
+    return paths, sources | _turned_out({n: sources[n].after(reading) for n, reading in unread.items()})
+
+
+def _turned_out(sources: dict[int, Source]) -> dict[int, Source]:
+    """Files of which only the beginning was known, if all of it was seen to fit."""
+    if len({source.sha256 for source in sources.values()}) < len(sources) or any(
+            source.needs_spelling for source in sources.values()):
+        raise LookFirst
+    return sources
 
 
 def _turns(sources: dict[int, Source], lines_a_turn: int) -> Iterator[list[int]]:
@@ -90,10 +112,11 @@ def _turns(sources: dict[int, Source], lines_a_turn: int) -> Iterator[list[int]]
         yield some
 
 
-def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: Path | None, tell: Tell) -> str:
+def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: Path | None, tell: Tell,
+           hear: Hear) -> str:
     """A query ``event, properties, file_no, line`` of one file; ``properties`` are text that may be no JSON."""
     if source.nested and not spelt:
-        con.register(one_name(source), cut(source, tell))
+        con.register(one_name(source), cut(source, tell, hear=hear))
         whole = "(select if(pieces[4] = '', try_cast(pieces[5] as json), null) as json, pieces, line "
         return f"""select if(json is null, pieces[2], name_of(json)) as event,
             if(json is null, pieces[4], properties_of(json)) as properties, {number} as file_no, line

@@ -536,6 +536,16 @@ def test_a_file_that_is_something_else_is_one_error_and_changes_nothing(
     assert everything(loaded) == before
 
 
+def test_a_first_file_that_is_damaged_far_from_its_beginning_is_refused(project: cs.Workspace, tmp_path: Path) -> None:
+    whole = gzip.compress(lines(event(1, more="x" * 999)).encode() * 3000, 1)
+    good = write(tmp_path / "good", lines(event(70)))
+    for content in (whole[:-10], whole[:-40] + b"x" + whole[-39:], whole + b"junk"):
+        with pytest.raises(BadInput, match="bad is a damaged gz file"):
+            project.load(events=[good, write(tmp_path / "bad", content)])
+    assert not everything(project)["events"]
+    assert project.load(events=[good, write(tmp_path / "bad", whole)]).events_added == 2
+
+
 @pytest.mark.parametrize(("kind", "content"), [
     ("events", lines(ANN, BO)), ("events", json.dumps(page(ANN), indent=1)), ("events", "$distinct_id,$email\na,b\n"),
     ("profiles", lines(event(1), event(2))), ("profiles", lines(flat(event(1)))), ("profiles", "name,Email\na,b\n"),
