@@ -166,12 +166,13 @@ def keep_events(db: sqlite3.Connection, events: list[dict[str, Any]], imported: 
 Row = tuple[str, int, str, str, str | None, str]
 
 
-def event_row(record: dict[str, Any]) -> Row:
-    """`day, time_s, event, distinct_id, insert_id, line` of a record as it is exported."""
+def event_row(record: dict[str, Any], line: str | None = None) -> Row:
+    """`day, time_s, event, distinct_id, insert_id, line` of a record, and of the line it is exported as."""
     sent = record["properties"]
     time_s = int(sent["time"])
+    line = json.dumps(record, separators=(",", ":"), ensure_ascii=False) if line is None else line
     return (f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%d}", time_s, record["event"], str(sent["distinct_id"]),
-            sent.get("$insert_id"), json.dumps(record, separators=(",", ":"), ensure_ascii=False))  # fmt: skip
+            sent.get("$insert_id"), line)  # fmt: skip
 
 
 def insert_rows(db: sqlite3.Connection, rows: list[Row]) -> None:

@@ -68,7 +68,7 @@ def batches(path: Path) -> Iterator[list[Any]]:
     with opened(path) as lines:
         for line in lines:
             try:
-                rows.append((*event_row(json.loads(line))[:-1], line.rstrip("\n")))
+                rows.append(event_row(json.loads(line), line.rstrip("\n")))
             except (ValueError, KeyError, TypeError):
                 continue  # the sample's bad lines
             if len(rows) == BATCH:
