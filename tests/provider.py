@@ -63,8 +63,8 @@ class Provider(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def provider(**who: Any) -> Iterator[str]:
-    """The address of a running provider that says whoever logs in has these claims."""
+def provider(who: dict[str, Any]) -> Iterator[str]:
+    """The address of a running provider that says whoever logs in has these claims, as they are by then."""
     handler = type("Named", (Provider,), {"who": who, "nonces": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

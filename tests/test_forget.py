@@ -105,16 +105,16 @@ def _held(path: Path) -> list[str]:
     if data[:2] == b"\x1f\x8b":
         texts.append(gzip.decompress(data).decode())
     if path.suffix == ".parquet":
-        texts.append(pd.read_parquet(path).to_csv())
+        texts += duckdb.execute("select string_agg(t::varchar) from read_parquet(?) t", [str(path)]).fetchone() or ()
     if path.suffix == ".duckdb":
         with duckdb.connect(str(path), read_only=True) as con:
-            texts += [con.sql(f"from {table}").df().to_csv()
+            texts += [con.sql(f"select string_agg(t::varchar) from {table} t").fetchall()[0][0]
                       for (table,) in con.sql("select table_name from duckdb_tables()").fetchall()]
     if path.name == "state.sqlite":
         db = sqlite3.connect(path)
         texts += list(db.iterdump())
         db.close()
-    return [text.lower() for text in texts]
+    return [text.lower() for text in texts if text]
 
 
 WORDS = [ADDRESS, ID, emails.member_hash(ADDRESS), "maria-phone-1"]

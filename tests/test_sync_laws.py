@@ -29,7 +29,7 @@ COHORT = f"cohort-{USERS}"
 people = st.integers(0, USERS - 1)
 pytestmark = pytest.mark.timeout(900)
 unused = itertools.count(10_000)  # numbers of addresses; nobody comes by an address that somebody else has had
-RUNS = 50  # seeds of the sweep; each is three sequences, and of the one that always runs two
+RUNS = 50  # seeds of the sweep; each is three sequences, and the one that always runs is one
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +249,6 @@ class Life(RuleBasedStateMachine):
 def test_any_sequence_keeps_the_promises(place: Place, number: int) -> None:
     machine = hypothesis.seed(number)(type("Life", (Life,), {"place": place}))
     run_state_machine_as_test(machine, settings=settings(
-        max_examples=3 if number else 2, stateful_step_count=10, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=3 if number else 1, stateful_step_count=10, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck), print_blob=True))
     place.check_contract()

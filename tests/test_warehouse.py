@@ -181,7 +181,7 @@ def test_everything_in_the_workspace_is_its_owners_alone(tmp_path: Path) -> None
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
-@pytest.mark.parametrize("name", ["[h]", "h*", "it's", "sp ace", "ü😀"])
+@pytest.mark.parametrize("name", ["[h]", "h*", "it's a place, ü😀"])
 def test_a_workspace_may_lie_in_any_folder(tmp_path: Path, name: str) -> None:
     for folder, start in (("h", 90), ("hx", 95), (name, 0)):
         workspace = cs.open(tmp_path / folder)
