@@ -12,7 +12,7 @@ help:
 	@echo 'make app      open the app on the workspace that the demo left'
 	@echo 'make lab      open JupyterLab on a copy of the notebooks, in lab/'
 	@echo 'make test     run all tests; one of them with: make test ARGS=tests/test_mtu.py'
-	@echo 'make sweep    all faults and kills, of loads, pulls and syncs, by seed; takes about half an hour on two cores'
+	@echo 'make sweep    all faults and kills, of loads, pulls and syncs, by seed, and what takes long; takes about half an hour on two cores'
 	@echo 'make bench    measure against DuckDB alone, polars, pandas and plain Python; a quick look:'
 	@echo '              make bench ARGS="--events 1000000 --verbs 500000"'
 	@echo 'make browser  install the browser that the browser test needs (Debian and Ubuntu)'

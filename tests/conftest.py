@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,11 @@ settings.register_profile("sweep", max_examples=5 * settings.default.max_example
 def examples(few: int) -> int:
     """On how many examples a law of whole loads is tried: a few always, five times as many in a sweep."""
     return few * settings.default.max_examples // 100
+
+
+def sampled(values: Sequence[Any], every_time: int) -> list[Any]:
+    """The parameters of a test that costs seconds: the first few every time, the rest in a sweep."""
+    return [*values[:every_time], *(pytest.param(value, marks=pytest.mark.sweep) for value in values[every_time:])]
 
 
 def interruptible() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import sampled
 from forked import PROCESSES
 from told import load_when_told
 from typer.testing import CliRunner
@@ -393,8 +394,7 @@ DRAWN = random.Random(2026)
 POINTS = [DRAWN.uniform(0.02, 1.05) for _ in range(108)]  # when a load is killed, in shares of what it takes
 
 
-@pytest.mark.parametrize("share", [*POINTS[:3], *(pytest.param(point, marks=pytest.mark.sweep)
-                                                  for point in POINTS[3:])])
+@pytest.mark.parametrize("share", sampled(POINTS, 2))
 def test_a_load_killed_anywhere_leaves_a_whole_generation_and_the_next_completes_it(
         home: Path, base: Path, files: dict[str, Any], undisturbed: dict[str, list[str]], duration: float,
         share: float) -> None:
@@ -407,7 +407,7 @@ def test_a_load_killed_anywhere_leaves_a_whole_generation_and_the_next_completes
     assert_no_orphans(home)
 
 
-@pytest.mark.parametrize("room", [0.5, 1.02, *(pytest.param(room, marks=pytest.mark.sweep) for room in (0.02, 0.99))])
+@pytest.mark.parametrize("room", sampled([0.5, 1.02, 0.02, 0.99], 2))
 def test_a_load_that_finds_no_room_says_so_and_leaves_the_last_generation(
         home: Path, files: dict[str, Any], undisturbed: dict[str, list[str]], room: float) -> None:
     before, size = contents(home), warehouse.generation_path(home, ledger.generation(home)).stat().st_size

@@ -14,7 +14,7 @@ from typing import Any
 
 import forked
 import pytest
-from conftest import PROJECT_ID
+from conftest import PROJECT_ID, sampled
 from mixpanel_side import connect, contents, seed_small, settle
 
 import cohortsync as cs
@@ -34,11 +34,6 @@ workspace = cs.open(sys.argv[1])
 print("begins", flush=True)
 workspace.pull(since=date(2026, 11, 14))
 """
-
-
-def sampled(values: list[Any], every_time: int) -> list[Any]:
-    """The first few every time, the rest in a sweep; they were drawn, so those are as good as any."""
-    return [*values[:every_time], *(pytest.param(value, marks=pytest.mark.sweep) for value in values[every_time:])]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +94,7 @@ def pull_until_whole(workspace: cs.Workspace) -> int:
     raise AssertionError("four pulls did not complete")
 
 
-@pytest.mark.parametrize("seed", sampled(SEEDS, 4))
+@pytest.mark.parametrize("seed", sampled(SEEDS, 2))
 def test_a_pull_through_seeded_faults_ends_whole(side: Any, before: Path, whole: dict[str, Any], tmp_path: Path,
                                                 seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)
@@ -133,7 +128,7 @@ def begun(home: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.parametrize("share", sampled(POINTS, 2))
+@pytest.mark.parametrize("share", sampled(POINTS, 1))
 def test_a_pull_killed_anywhere_leaves_what_was_and_the_next_completes_it(
         side: Any, before: Path, whole: dict[str, Any], duration: float, tmp_path: Path, share: float) -> None:
     home = shutil.copytree(before, tmp_path / "home")

@@ -14,7 +14,7 @@ from typing import Any
 import faulty
 import psutil
 import pytest
-from conftest import interruptible
+from conftest import interruptible, sampled
 from mailchimp_side import Side
 from standing import COHORT, load_members, members, stands
 from test_notebooks import assert_shows_no_secret
@@ -107,7 +107,7 @@ def kill_with_its_notebook(process: subprocess.Popen[str]) -> None:
     assert not alive
 
 
-@pytest.mark.parametrize("moment", [pytest.param(0, marks=pytest.mark.sweep), 1])
+@pytest.mark.parametrize("moment", sampled([1, 0], 1))
 def test_a_scheduler_that_is_killed_leaves_nothing_half_done_after_the_next(
         proxied: tuple[cs.Workspace, faulty.Proxy], moment: int) -> None:
     workspace, proxy = proxied

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import sampled
 
 import cohortsync as cs
 from cohortsync import inbox, ledger, webhook
@@ -285,7 +286,7 @@ def run_the_law(home: Path, seed: int, syncs: int) -> None:
     assert members(home) == sender.people == sender.snapshot, f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sampled(range(3), 1))
 def test_whatever_is_lost_repeated_or_overtaken_a_sync_that_succeeded_left_the_right_members(home: Path,
                                                                                               seed: int) -> None:
     run_the_law(home, seed, syncs=5)
