@@ -74,7 +74,6 @@ def test_a_ratio_says_when_it_misses_its_target() -> None:
     assert report.Comparison("mtu", 0.01, "polars", 1, 50).row[3] == "100× as fast"
 
 
-@pytest.mark.sweep
 def test_the_events_are_the_same_each_time_they_are_made(export: data.Export, tmp_path: Path) -> None:
     again = data.export(tmp_path, EVENTS)
     assert [lines(path) for path in again.files] == [lines(path) for path in export.files]
@@ -123,7 +122,6 @@ def test_a_measured_sync_shows_its_requests_beside_the_fewest(tmp_path: Path) ->
         assert each.seconds > each.least_s
 
 
-@pytest.mark.sweep
 def test_everyone_pulls_the_same_events(export: data.Export, tmp_path: Path) -> None:
     with pulling.served(export, tmp_path) as url:
         ways = {pulling.cohortsync: "home", pulling.headless: "nothing", pulling.utils: "events.json",

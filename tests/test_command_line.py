@@ -197,7 +197,6 @@ def test_a_script_does_not_write_to_a_real_audience_unless_it_says_yes(connected
     assert connected.plan("trial-ending", audience_id).target.segment_id is None
 
 
-@pytest.mark.sweep
 def test_the_demo_runs_on_files_of_ones_own(tmp_path: Path) -> None:
     events = [{"event": "Opened", "time": f"2026-03-{day}T12:00:00", "distinct_id": person, "$user_id": person,
                "$insert_id": f"{person}-{day}"} for day in ("01", "15", "31") for person in "ab"]
