@@ -13,26 +13,48 @@ from cohortsync.sources import BLOCK, Hear, Source, Tell, blocks, unheard
 BEFORE_NAME, BEFORE_PROPERTIES, END = b'{"event":"', b'","properties":{', b"}}\n"
 LONGEST_NAME = 63  # of an event; one with a longer name is read with its line, as is one too near to a block's end
 LEAST = len(BEFORE_NAME) + LONGEST_NAME + 1 + len(BEFORE_PROPERTIES)
-PIECES = pa.schema([("line", pa.int64()), ("pieces", pa.list_(pa.string(), 5))])
+PIECES = pa.schema([("line", pa.int64()), ("event", pa.string_view()), ("properties", pa.string_view()),
+                    ("whole", pa.string_view())])
+IN_VIEW = 12  # bytes of text that a view holds itself
+FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], "<u8")
 Numbers = npt.NDArray[np.int64]
 
 
 def cut(source: Source, tell: Tell, chunk_bytes: int = BLOCK, hear: Hear = unheard) -> pa.RecordBatchReader:
-    """Every line of a file as ``line, pieces``: the second piece is an event's name and the fourth its properties.
+    """Every line of a file as ``line, event, properties, whole``: an event's name and properties, or the whole line.
 
-    Where a line is not written as ``{"event":"…","properties":{…}}`` those are empty and the fifth is the whole line.
-    The properties may still be no JSON; everything between and around them is accounted for. To be read once; ``tell``
-    hears how many lines are read, ``hear`` the bytes themselves.
+    The last is null where a line is written as ``{"event":"…","properties":{…}}``, else the other two are. The
+    properties may still be no JSON; what stands around them is nothing else. To be read once; ``tell`` hears how many
+    lines are read, ``hear`` what is read (see ``blocks``).
     """
     return pa.RecordBatchReader.from_batches(PIECES, _batches(source, tell, chunk_bytes, hear))
 
 
 def _batches(source: Source, tell: Tell, chunk_bytes: int, hear: Hear) -> Iterator[pa.RecordBatch]:
     for line, block, ends in blocks(source, tell, chunk_bytes, hear):
-        bounds = np.concatenate([places(block, ends).ravel(), ends[-1:]]).astype(np.int32)
-        pieces = pa.StringArray.from_buffers(5 * len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
-        yield pa.record_batch([pa.array(np.arange(line, line + len(ends))),
-                               pa.FixedSizeListArray.from_arrays(pieces, 5)], schema=PIECES)
+        starts, names, name_ends, properties, closing = places(block, ends).T
+        usual = closing > starts
+        yield pa.record_batch([pa.array(np.arange(line, line + len(ends))), *_views(
+            block, np.stack([names, properties, closing]), np.stack([name_ends, closing, ends]),
+            np.stack([usual, usual, ~usual]))], schema=PIECES)
+
+
+def _views(block: bytes, starts: Numbers, ends: Numbers, known: npt.NDArray[np.bool_]) -> list[pa.Array]:
+    """What stands in a block between these places, where it is known: an array for each row of places.
+
+    A view is a length, then the text itself, or its first four bytes and where in the block it is.
+    Source: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
+    """
+    block = block if starts.max(initial=0) + IN_VIEW <= len(block) else block + bytes(IN_VIEW)
+    words = np.ndarray(len(block) - 7, "<u8", block, strides=(1,))
+    lengths = ends - starts
+    first = words[starts] & FIRST_BYTES[np.minimum(lengths, 4)]
+    rest = words[starts + 4] & FIRST_BYTES[np.clip(lengths - 4, 0, 8)]
+    views = np.stack([lengths.astype("<u8") | first << 32,
+                      np.where(lengths <= IN_VIEW, rest, starts.astype("<u8") << 32)], axis=2)
+    buffers = [pa.py_buffer(part) for part in (np.packbits(known, bitorder="little"), views, block)]
+    return [pa.Array.from_buffers(pa.string_view(), starts.shape[1], buffers, offset=row * starts.shape[1])
+            for row in range(len(starts))]
 
 
 def places(block: bytes, ends: Numbers) -> Numbers:

@@ -37,14 +37,14 @@ BOM = b"\xef\xbb\xbf"
 DAMAGED: tuple[type[Exception], ...] = (EOFError, isal_zlib.error, gzip.BadGzipFile)  # type: ignore[assignment]
 Progress = Callable[[str, float, float], None]
 Tell = Callable[[int], None]
-Hear = Callable[[bytes], object]
+Hear = Callable[[bytes, int, int], object]
 
 
 def silent(_label: str, _done: float, _total: float) -> None:
     """Progress that nobody watches."""
 
 
-def unheard(_read: object) -> None:
+def unheard(*_read: object) -> None:
     """What is read of a file, when nobody wants to know."""
 
 
@@ -82,11 +82,15 @@ class Reading:
         self._ended = self._open = self.longest = 0
 
     def take(self, piece: bytes) -> None:
+        last_end = piece.rfind(b"\n")
+        self.note(piece, piece.count(b"\n"), len(piece) - last_end - 1 + (self._open if last_end < 0 else 0))
+
+    def note(self, piece: bytes, ended: int, left_open: int) -> None:
+        """Take a piece in which so many lines are known to end, so many bytes after the last of them."""
         self._digest.update(piece)
         self.longest = max(self.longest, self._open + len(piece))
-        self._ended += piece.count(b"\n")
-        last_end = piece.rfind(b"\n")
-        self._open = len(piece) - last_end - 1 + (self._open if last_end < 0 else 0)
+        self._ended += ended
+        self._open = left_open
 
     @property
     def sha256(self) -> str:
@@ -250,18 +254,19 @@ def blocks(source: Source, tell: Tell, chunk_bytes: int,
            hear: Hear = unheard) -> Iterator[tuple[int, bytes, npt.NDArray[np.int64]]]:
     """A file as it is read: the number of a block's first line, the block, and where its lines end.
 
-    ``tell`` hears how many lines are read, ``hear`` the bytes themselves.
+    ``tell`` hears how many lines are read, ``hear`` each piece of the file, how many lines end in it, and how many
+    bytes of the next it leaves open.
     """
     line = 1
     with opened(source.path, source.compression) as file:
         head = file.read(len(BOM))
-        hear(head)
         rest = head.removeprefix(BOM)
+        hear(head, 0, len(rest))
         while chunk := file.read(chunk_bytes):
-            hear(chunk)
             block = rest + chunk
             ends = line_ends(block)
             rest = block[ends[-1]:] if len(ends) else block
+            hear(chunk, len(ends), len(rest))
             yield line, block, ends
             line += len(ends)
             tell(line - 1)

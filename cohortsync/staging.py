@@ -77,7 +77,7 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
     paths: list[Path] = []
     for turn, some in enumerate(_turns(sources, lines_a_turn)):
         lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n),
-                        unread[n].take if n in unread else unheard) for n in some]
+                        unread[n].note if n in unread else unheard) for n in some]
         con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
         try:
             paths += events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", f"-{turn}", watch,
@@ -117,10 +117,9 @@ def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: P
     """A query ``event, properties, file_no, line`` of one file; ``properties`` are text that may be no JSON."""
     if source.nested and not spelt:
         con.register(one_name(source), cut(source, tell, hear=hear))
-        whole = "(select if(pieces[4] = '', try_cast(pieces[5] as json), null) as json, pieces, line "
-        return f"""select if(json is null, pieces[2], name_of(json)) as event,
-            if(json is null, pieces[4], properties_of(json)) as properties, {number} as file_no, line
-            from {whole} from {one_name(source)})"""
+        return f"""select coalesce(event, name_of(json)) as event,
+            coalesce(properties, properties_of(json)) as properties, {number} as file_no, line
+            from (select event, properties, try_cast(whole as json) as json, line from {one_name(source)})"""
     return _records(number, good_lines(spelt) if spelt else as_read(con, source, tell))
 
 
