@@ -1,10 +1,11 @@
 -- What counts as an id: anything but the placeholders that Mixpanel refuses.
 -- Source: https://docs.mixpanel.com/reference/import-events (distinct_id)
+-- A list and not IN, of which DuckDB makes a join that looks at every id, short or not.
 create or replace macro valid_id(id) as
     case when id is null or strlen(id) between 10 and 35 or strlen(id) > 36 then id
          when strlen(id) = 36 then nullif(id, '00000000-0000-0000-0000-000000000000')
-         when lower(id) in ('', 'anon', 'anonymous', 'nil', 'none', 'null', 'n/a', 'na', 'undefined', 'unknown', '<nil>',
-                            '0', '-1', 'true', 'false', '[]', '{}', 'lmy47d') then null
+         when list_position(['', 'anon', 'anonymous', 'nil', 'none', 'null', 'n/a', 'na', 'undefined', 'unknown', '<nil>',
+                             '0', '-1', 'true', 'false', '[]', '{}', 'lmy47d'], lower(id)) > 0 then null
     else id end;
 -- A device id without the prefix that exports put before it.
 create or replace macro bare_device(id) as
