@@ -22,6 +22,8 @@ from cohortsync.warehouse import event_paths, event_source, one_file, quoted, sq
 MAX_FILES_A_DAY = 8
 DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("changes_at_s", pa.int64()),
                          ("later_offset_s", pa.int64())])
+# No row, of which DuckDB expects very many: it groups rows by day more finely then, and sorts only groups of several.
+MANY = "(select null::date as day from range(32768) a, range(32768) b where a.range < 0)"
 KEY = "load_id, file_no, line"
 KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
 
@@ -34,7 +36,7 @@ def write_days(draft: Draft, rows: str, mark: str, watch: Progress, label: str,
     """
     # No dictionary is tried of more values than there are event names: of ids it costs more than it saves.
     folder, prefix = draft.home / "events", f"{draft.number:06d}{mark}_"
-    statement = f"""copy ({rows}) to {quoted(folder)} (format parquet, partition_by (day),
+    statement = f"""copy (({rows}) union all by name {MANY}) to {quoted(folder)} (format parquet, partition_by (day),
         filename_pattern '{prefix}{{i}}', overwrite_or_ignore, parquet_version v2, compression zstd,
         compression_level 1, dictionary_size_limit 256)"""
     try:
