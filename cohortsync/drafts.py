@@ -22,7 +22,7 @@ from cohortsync.warehouse import engine, event_paths, generation_path, lock_path
 # What a load may hold in memory (more goes to disk): 50 million events load in under 4 GiB, two thirds of it DuckDB's.
 MEMORY_MB = 2500
 PULL_MEMORY_MB = 150 * max(2, os.cpu_count() or 2)  # it runs beside all else on a machine, and is as fast with little
-ROWS_HELD = 5_000  # of one day's events, before they are written
+ROWS_HELD = 3_000  # of one day's events, before they are written
 DISK_ERRORS = (OSError, duckdb.IOException, duckdb.FatalException, sqlite3.OperationalError)
 
 

@@ -24,6 +24,7 @@ DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("chang
                          ("later_offset_s", pa.int64())])
 # No row, of which DuckDB expects very many: it groups rows by day more finely then, and sorts only groups of several.
 MANY = "(select null::date as day from range(32768) a, range(32768) b where a.range < 0)"
+BY_ID = "order by hash(distinct_id)"  # repeated ids are cheap to keep: a generation is a quarter as large
 KEY = "load_id, file_no, line"
 KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
 
@@ -123,19 +124,18 @@ def count(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, 
     """
     _offer_day_offsets(con, project)
     statement, project_id = sql(f"activity_{project['id_merge']}"), project["project_id"]
+    more, less = (f"(with event_rows as (from {rows}) {statement})" for rows in (new, gone))
     if not con.execute("select 1 from generation.activity where project_id = ? limit 1", [project_id]).fetchall():
-        con.execute(f"insert into generation.activity with event_rows as (from {new}) {statement}")
+        con.execute(f"insert into generation.activity from {more} {BY_ID}")
         return
     con.execute(f"""create or replace temp table delta as
-        with event_rows as (from {new}) {statement}
-        union all
-        select * replace (-events as events) from (with event_rows as (from {gone}) {statement})""")
+        from {more} union all select * replace (-events as events) from {less}""")
     con.execute("insert into touched select distinct distinct_id from delta")
     same_days = "project_id = ? and day in (select distinct day from delta)"
     con.execute(f"insert into delta from generation.activity where {same_days}", [project_id])
     con.execute(f"delete from generation.activity where {same_days}", [project_id])
-    con.execute("""insert into generation.activity
-        select * replace (sum(events)::bigint as events) from delta group by all having sum(events) > 0""")
+    con.execute(f"""insert into generation.activity from (
+        select * replace (sum(events)::bigint as events) from delta group by all having sum(events) > 0) {BY_ID}""")
     con.execute("drop table delta")
 
 

@@ -246,10 +246,11 @@ class _Load(Intake):
         self.report.days = self.scalar("select count(distinct day) from staged")
         if self.pulled.days:
             self.report.rekeyed = self.scalar("select count(*) from staged where before_id <> distinct_id")
-        self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
-            where insert_id is null and day in (
-                select day from (select distinct day, load_id, file_no from candidates)
-                group by day having count(*) > 1)""")
+        if self.scalar("select count(*) from staged where insert_id is null"):
+            self.report.unkeyed_in_overlap = self.scalar("""select count(*) from staged
+                where insert_id is null and day in (
+                    select day from (select distinct day, load_id, file_no from candidates)
+                    group by day having count(*) > 1)""")
 
     def _reckoned(self) -> dict[str, Any]:
         """The project, with what its events' times were found to be where that was left to be found."""

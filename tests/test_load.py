@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -633,3 +634,16 @@ def test_profiles_are_as_last_loaded_also_when_only_the_first_file_is_loaded_aga
 def test_loading_nothing_is_said(project: cs.Workspace) -> None:
     with pytest.raises(BadInput, match="nothing to load"):
         project.load()
+
+
+def test_what_an_id_did_is_kept_together_since_that_takes_little_room(project: cs.Workspace, tmp_path: Path) -> None:
+    def kept() -> list[str]:
+        return project.sql("select distinct_id from activity")["distinct_id"].tolist()
+
+    rows = [event(n, at=NOON + n % 7 * 86_400, user=f"user-{n % 50}") for n in range(500)]
+    for part in (rows[:300], rows[300:]):
+        project.load(events=[write(tmp_path / str(len(part)), lines(*part))])
+        ids = kept()
+        neighbours = sum(one == next_ for one, next_ in pairwise(ids))
+        assert (len(set(ids)), len(ids)) == (50, 350 if len(part) == 200 else 300)
+        assert neighbours >= len(ids) - 50
