@@ -216,4 +216,4 @@ def _comparable(value: Any) -> str:
 
 def consents(texts: pd.Series) -> pd.Series:
     """Whether a property says yes: true, 1 or yes."""
-    return texts.fillna("").str.strip('"').str.strip().str.lower().isin(TRUE)
+    return texts.astype("str").fillna("").str.strip('"').str.strip().str.lower().isin(TRUE)

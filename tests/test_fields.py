@@ -158,6 +158,11 @@ def test_no_property_that_is_missing_is_a_consent() -> None:
     assert fields.consents(texts).tolist() == [True] * 4 + [False] * 5
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_nobody_has_the_property_nobody_consents() -> None:
+    assert fields.consents(pd.Series([float("nan")] * 2)).tolist() == [False, False]
+
+
 def test_who_was_forgotten_here_is_refused_and_comes_off_the_segment(
         connected: cs.Workspace, side: Side, tmp_path: Path) -> None:
     load_two(connected, tmp_path)
