@@ -24,7 +24,7 @@ DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("chang
                          ("later_offset_s", pa.int64())])
 # No row, of which DuckDB expects very many: it groups rows by day more finely then, and sorts only groups of several.
 MANY = "(select null::date as day from range(32768) a, range(32768) b where a.range < 0)"
-BY_ID = "order by hash(distinct_id)"  # repeated ids are cheap to keep: a generation is a quarter as large
+BY_ID = "order by hash(distinct_id)"  # repeated ids are cheap to keep: a generation is half as large
 KEY = "load_id, file_no, line"
 KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
 
