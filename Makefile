@@ -85,7 +85,7 @@ browser:
 
 # Four at a time on two cores: much of a sweep is waiting for time-outs.
 sweep: .venv/.ready
-	@$(BIN)/python -m pytest -m 'sweep or law' --hypothesis-profile sweep -n 4 --dist worksteal -v $(ARGS)
+	@$(BIN)/python -m pytest -m 'sweep or sample or law' --hypothesis-profile sweep -n 4 --dist worksteal -v $(ARGS)
 
 check: .venv/.ready
 	@$(BIN)/ruff check .

@@ -43,8 +43,9 @@ def examples(few: int) -> int:
 
 
 def sampled(values: Sequence[Any], every_time: int) -> list[Any]:
-    """The parameters of a test that costs seconds: the first few every time, the rest in a sweep."""
-    return [*values[:every_time], *(pytest.param(value, marks=pytest.mark.sweep) for value in values[every_time:])]
+    """The parameters of a test that costs seconds: the first few every time, all of them in a sweep."""
+    return [pytest.param(value, marks=pytest.mark.sample if number < every_time else pytest.mark.sweep)
+            for number, value in enumerate(values)]
 
 
 def interruptible() -> None:

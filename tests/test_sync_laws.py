@@ -244,7 +244,7 @@ class Life(RuleBasedStateMachine):
         assert self.place.breaches() == []
 
 
-@pytest.mark.parametrize("number", [pytest.param(n, id=f"seed{n}", marks=pytest.mark.sweep if n else [])
+@pytest.mark.parametrize("number", [pytest.param(n, id=f"seed{n}", marks=pytest.mark.sweep if n else pytest.mark.sample)
                                     for n in range(RUNS + 1)])
 def test_any_sequence_keeps_the_promises(place: Place, number: int) -> None:
     machine = hypothesis.seed(number)(type("Life", (Life,), {"place": place}))

@@ -24,7 +24,8 @@ SAMPLE = (0, 77)  # of those tests, the ones that always run
 
 
 def some(numbers: range, always: tuple[int, ...]) -> list[object]:
-    return [pytest.param(number, id=f"seed{number}", marks=[] if number in always else pytest.mark.sweep)
+    mark = pytest.mark
+    return [pytest.param(number, id=f"seed{number}", marks=mark.sample if number in always else mark.sweep)
             for number in numbers]
 
 
