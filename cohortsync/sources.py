@@ -29,7 +29,7 @@ from cohortsync.errors import BadInput
 
 MAX_LINE = 32 * 1024 * 1024
 MAX_JOINED_LINES, MAX_JOINED = 8, 1024 * 1024
-BLOCK = 1 << 20  # of a file's bytes, taken in at once
+BLOCK = 1 << 19  # of a file's bytes, taken in at once: more is memory that the C library asks for anew each time
 ID_COLUMNS = ("$distinct_id", "distinct_id", "Distinct ID", "DISTINCT_ID")
 EVENT_COLUMNS = ({"event", "time"}, {"event_name", "time"}, {"EVENT_NAME", "TIME"})
 PARQUET = b"PAR1"
