@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cohortsync.warehouse import sql
+from cohortsync.warehouse import offer, sql
 
 CAP = 500
 ANONYMOUS = re.compile(  # in the words that Python and DuckDB share
@@ -170,11 +170,13 @@ def contested(size: int, verbs: Mapping[str, Any], cap: int) -> Mask:
 
 def refresh_evidence(con: duckdb.DuckDBPyConnection) -> None:
     """Fold the evidence in the rows just ``staged`` into what earlier loads left; only what changes is written."""
+    con.execute(f"create temp table rewritten as {sql('rewritten')}")
     for table, keys in KEYS.items():
         con.execute(f"create temp table fresh as {sql(table)}")
         con.execute(f"""merge into generation.{table} o using fresh n using ({keys})
             when matched and {SUPERSEDES[table]} then update when not matched then insert by name""")
         con.execute("drop table fresh")
+    con.execute("drop table rewritten")
 
 
 def derive_identities(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], cap: int = CAP) -> None:
@@ -211,7 +213,7 @@ def _accepted(con: duckdb.DuckDBPyConnection, values: dict[str, Any], size: int,
     """The verbs that join their ids (``first, second, identifies``), the contested ones judged one by one."""
     verbs = _columns(con, sql("identities_original_verbs"), values)
     doubtful = contested(size, verbs, cap)[verbs["first"]]
-    _offer(con, "contested", **{name: verbs[name][doubtful] for name in ("row", "first", "second")})
+    offer(con, "contested", pa.table({name: verbs[name][doubtful] for name in ("row", "first", "second")}))
     judged = dict.fromkeys(con.execute(sql("identities_original_contested")).fetchall())  # a repeat is void
     con.execute("drop table contested")
     clusters = Clusters(cap, is_anonymous=lambda _: True)  # other forms are left out already
@@ -226,7 +228,7 @@ def _write_identities(con: duckdb.DuckDBPyConnection, values: dict[str, Any],
                       canonical: npt.NDArray[np.signedinteger]) -> None:
     """Write who is not their own canonical id; ``canonical``: the number of each numbered id's canonical id."""
     moved = np.flatnonzero(canonical != np.arange(len(canonical)))
-    _offer(con, "moved", number=moved, canonical=canonical[moved])
+    offer(con, "moved", pa.table({"number": moved, "canonical": canonical[moved]}))
     con.execute("""insert into generation.identities select $project_id, i.id, c.id from moved
         join ids i on i.number = moved.number join ids c on c.number = moved.canonical""", values)
     con.execute("drop table moved")
@@ -234,9 +236,3 @@ def _write_identities(con: duckdb.DuckDBPyConnection, values: dict[str, Any],
 
 def _columns(con: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return dict(con.execute(query, values or {}).fetchnumpy())
-
-
-def _offer(con: duckdb.DuckDBPyConnection, table: str, **columns: Any) -> None:
-    con.register("offered", pa.table(columns))
-    con.execute(f"create or replace temp table {table} as from offered")
-    con.unregister("offered")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import duckdb
+import pyarrow as pa
 
 from cohortsync import ledger
 from cohortsync.disk import SHARED, lock
@@ -54,6 +55,13 @@ def engine() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     con.execute("set global TimeZone = 'UTC'")  # also for cursors
     return con
+
+
+def offer(con: duckdb.DuckDBPyConnection, table: str, columns: pa.Table) -> None:
+    """Make a temp table of an Arrow one, in place of another of its name."""
+    con.register("offered", columns)
+    con.execute(f"create or replace temp table {table} as from offered")
+    con.unregister("offered")
 
 
 @contextmanager

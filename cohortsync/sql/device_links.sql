@@ -1,4 +1,5 @@
 -- one row per device and kind of evidence in the staged rows: the first by ingest wins
+-- reads: staged, rewritten
 -- Rows are first reduced to pairs of device and user, by position: (ingest_ms, time_s) as one number. insert_id is
 -- looked up only for a device that met several users in one instant, and is '' otherwise.
 with pairs as materialized (
@@ -9,10 +10,8 @@ with pairs as materialized (
       and event not in ('$identify', '$create_alias', '$merge')
     group by all
     union all
-    select project_id, before_id, distinct_id, true, min(ingest_ms),
-           min(ingest_ms::hugeint * 1099511627776 + time_s)
-    from staged where starts_with(before_id, '$device:')
-    group by all
+    select project_id, before_id, distinct_id, true, first_ms, first_position
+    from rewritten where starts_with(before_id, '$device:')
 ),
 firsts as (
     select * replace (if(verdict, bare_device(device_id), device_id) as device_id),
