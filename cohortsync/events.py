@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from cohortsync import clock
 from cohortsync.drafts import Draft
 from cohortsync.sources import Progress
-from cohortsync.warehouse import event_paths, event_source, one_file, quoted, sql
+from cohortsync.warehouse import event_paths, event_source, offer, one_file, quoted, sql
 
 MAX_FILES_A_DAY = 8
 DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("changes_at_s", pa.int64()),
@@ -93,12 +95,24 @@ def supersede(draft: Draft, project_id: str) -> tuple[str, str]:
     con.execute(f"""create temp view standing as from {there} anti join replaced using (load_id, file_no)
         anti join (from generation.superseded where not {again}) using ({KEY})""")
     con.execute(f"create temp view candidates as select {KEPT} from staged union all select {KEPT} from standing")
+    offer(con, "repeated", pa.table({"key": _repeated(con)}))
     con.execute(f"create temp table losers as {sql('superseded')}")
     con.execute(f"""insert into losers select project_id, day, {KEY} from {there}
                     semi join replaced using (load_id, file_no)""")
     revived = f"(from standing semi join (from generation.superseded where {again}) using ({KEY}))"
     return (f"(from (from staged union all by name from {revived}) anti join losers using ({KEY}))",
             f"(from {live(there)} semi join losers using ({KEY}))")
+
+
+def _repeated(con: duckdb.DuckDBPyConnection) -> npt.NDArray[np.uint64]:
+    """What the two columns that tell most hash to in several of the ``candidates``: in every duplicate, in few others.
+
+    Sorted here, which takes a third of what grouping so many different numbers takes.
+    """
+    found = con.execute("select hash(time_s, insert_id) as key from candidates where insert_id is not null")
+    keys = np.asarray(found.fetchnumpy()["key"], np.uint64)
+    keys.sort()
+    return keys[1:][keys[1:] == keys[:-1]]
 
 
 def record_superseded(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
@@ -123,8 +137,9 @@ def count(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, 
     Where there was activity before, the temp table ``touched`` gets the ids whose counts change.
     """
     _offer_day_offsets(con, project)
-    statement, project_id = sql(f"activity_{project['id_merge']}"), project["project_id"]
-    more, less = (f"(with event_rows as (from {rows}) {statement})" for rows in (new, gone))
+    tracked = f"coalesce({project['id_merge']}_id(user_id, device_id, before_id, distinct_id), '') as tracked_id"
+    more, less = (f"(with event_rows as (select *, {tracked} from {rows}) {sql('activity')})" for rows in (new, gone))
+    project_id = project["project_id"]
     if not con.execute("select 1 from generation.activity where project_id = ? limit 1", [project_id]).fetchall():
         con.execute(f"insert into generation.activity from {more} {BY_ID}")
         return
