@@ -164,10 +164,8 @@ def recount(draft: Draft, project: Mapping[str, Any]) -> None:
 
 def _offer_day_offsets(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any]) -> None:
     offsets = clock.day_offsets(days(con, project["project_id"]), clock.zone(project))
-    con.register("day_offsets_now", pa.Table.from_pylist(
+    offer(con, "day_offsets", pa.Table.from_pylist(
         [dict(zip(DAY_OFFSETS.names, row, strict=True)) for row in offsets], DAY_OFFSETS))
-    con.execute("create or replace temp table day_offsets as from day_offsets_now")
-    con.unregister("day_offsets_now")
 
 
 def days(con: duckdb.DuckDBPyConnection, project_id: str) -> list[Any]:

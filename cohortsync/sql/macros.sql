@@ -13,7 +13,9 @@ create or replace macro bare_device(id) as
 -- A valid id, be it a device's with its prefix.
 create or replace macro prefixed_id(id) as
     if(starts_with(id, '$device:'), '$device:' || valid_id(substr(id, 9)), valid_id(id));
--- The id an event is tracked under in a simplified project, before devices are linked to users.
+-- The id an event is tracked under in an original project, before verbs merge ids.
+create or replace macro original_id(user_id, device_id, before_id, distinct_id) as valid_id(distinct_id);
+-- The same in a simplified project, before devices are linked to users.
 -- Source: https://docs.mixpanel.com/docs/tracking-methods/id-management/identifying-users-simplified
 create or replace macro simplified_id(user_id, device_id, before_id, distinct_id) as
     coalesce(user_id, '$device:' || device_id,
