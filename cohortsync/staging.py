@@ -22,7 +22,7 @@ from cohortsync.warehouse import event_source, one_file, sql
 # Rows wait in memory for their day's file. Files are written by turns: fewer at a time where no two share a day, more
 # where they may, since a day is in as many files as there are turns that write it.
 LINES_A_TURN, LINES_A_TURN_APART = 2_500_000, 250_000
-FILES_A_TURN = os.cpu_count() or 1  # at the least: each is read by one thread
+READERS = os.cpu_count() or 1  # threads: a turn has a file for each, or as many for each
 USABLE = "event is not null and time_s is not null"
 
 
@@ -76,8 +76,9 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
     unread = {n: Reading() for n, source in sources.items() if not source.sha256}
     paths: list[Path] = []
     for turn, some in enumerate(_turns(sources, lines_a_turn)):
+        even = _are_even([sources[n].lines for n in some])
         lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n),
-                        unread[n].note if n in unread else unheard) for n in some]
+                        unread[n].note if n in unread else unheard, even) for n in some]
         con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
         try:
             paths += events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", f"-{turn}", watch,
@@ -105,21 +106,34 @@ def _turns(sources: dict[int, Source], lines_a_turn: int) -> Iterator[list[int]]
     some, lines = list[int](), 0
     for number, source in sources.items():
         some, lines = [*some, number], lines + source.lines
-        if len(some) >= FILES_A_TURN and lines >= lines_a_turn:
+        if len(some) % READERS == 0 and lines >= lines_a_turn:
             yield some
             some, lines = [], 0
     if some:
         yield some
 
 
+def _are_even(lines: list[int]) -> bool:
+    """Whether readers who take a file each, and the next one when it is read, end at about the same time."""
+    load = [0] * READERS
+    for some in lines:
+        load[load.index(min(load))] += some
+    return max(load) < 1.1 * sum(lines) / READERS
+
+
 def _lines(con: duckdb.DuckDBPyConnection, number: int, source: Source, spelt: Path | None, tell: Tell,
-           hear: Hear) -> str:
-    """A query ``event, properties, file_no, line`` of one file; ``properties`` are text that may be no JSON."""
+           hear: Hear, alone: bool) -> str:
+    """A query ``event, properties, file_no, line`` of one file; ``properties`` are text that may be no JSON.
+
+    ``alone``: one thread reads all of it, and none waits for another who reads it too. DuckDB does so where it is to
+    number the rows.
+    """
     if source.nested and not spelt:
         con.register(one_name(source), cut(source, tell, hear=hear))
+        line = "row_number() over ()" if alone else "line"
         return f"""select coalesce(event, name_of(json)) as event,
             coalesce(properties, properties_of(json)) as properties, {number} as file_no, line
-            from (select event, properties, try_cast(whole as json) as json, line from {one_name(source)})"""
+            from (select event, properties, try_cast(whole as json) as json, {line} as line from {one_name(source)})"""
     return _records(number, good_lines(spelt) if spelt else as_read(con, source, tell))
 
 

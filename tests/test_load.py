@@ -130,7 +130,7 @@ def test_many_files_plain_and_gz_are_one_load(project: cs.Workspace, tmp_path: P
 
 def test_files_are_written_by_turns_and_every_row_once(project: cs.Workspace, tmp_path: Path,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "FILES_A_TURN", 2)
+    monkeypatch.setattr(staging, "READERS", 2)
     monkeypatch.setattr(staging, "LINES_A_TURN", 4)
     files = [write(tmp_path / f"{n}.ndjson", lines(event(n), event(n + 7, at=NOON + n * 86400))) for n in range(5)]
     files[2].write_bytes(b"broken\n" + files[2].read_bytes())
@@ -138,6 +138,27 @@ def test_files_are_written_by_turns_and_every_row_once(project: cs.Workspace, tm
     assert (report.events_added, report.quarantined) == (10, 1)
     assert rows(project, "select file_no, count(*) from events group by file_no order by file_no") == [
         (n, 2) for n in range(5)]
+
+
+@pytest.mark.parametrize(("sizes", "even"), [([5, 5], True), ([3, 3, 3, 3], True), ([100, 99, 2, 1], True),
+                                             ([5], False), ([5, 5, 5], False), ([9, 1], False), ([], False)])
+def test_two_readers_take_a_file_each_where_they_end_together(sizes: list[int], even: bool,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "READERS", 2)
+    assert staging._are_even(sizes) == even
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_a_line_keeps_its_number_however_many_threads_read_its_file(project: cs.Workspace, tmp_path: Path, even: bool,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "_are_even", lambda _: even)
+    def line(n: int, user: str) -> str:
+        return "\n" if n % 7 == 0 else "broken\n" if n % 1100 == 0 else lines(event(n, user=user))
+
+    files = [write(tmp_path / user, "".join(line(n, user) for n in range(1, 5_000))) for user in ("ann", "bo", "cy")]
+    project.load(events=files)
+    assert rows(project, "select file_no, line, insert_id from events order by all") == [
+        (file_no, n, f"insert-{n}") for file_no in range(3) for n in range(1, 5_000) if n % 7 and n % 1100]
 
 
 def test_an_export_of_a_day_without_events_is_empty_and_fine(project: cs.Workspace) -> None:
