@@ -79,7 +79,7 @@ class Intake:
                            "is one. Nothing was loaded; check that the file is what it should be.")
         self.con.execute("insert into generation.files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          [self.load_id, number, self.project_id, source.kind, source.cohort, str(source.path),
-                          source.sha256, rows, quarantined, self.pulled_on.get(source.path)])
+                          source.digest, rows, quarantined, self.pulled_on.get(source.path)])
         self.report.add_file(source, rows, quarantined)
         if quarantined:
             self._note_cut_short(source)

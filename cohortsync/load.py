@@ -129,7 +129,7 @@ class _Load(Intake):
         self.pulled = pulled
 
     def run(self, found: list[Source]) -> LoadReport:
-        if not all(source.sha256 for source in found) and self._events_there:
+        if not all(source.digest for source in found) and self._events_there:
             raise LookFirst  # another load was faster
         new = self._unknown(found)
         emptied = [day for day, path in self.pulled.days.items() if path is None and self._pulled_before.get(day)]
@@ -153,22 +153,22 @@ class _Load(Intake):
     @cached_property
     def _pulled_before(self) -> dict[date | None, str]:
         """The hash of each day's latest pull; empty for a day that was found without events."""
-        return dict(self.con.execute("""select pulled_on, arg_max(sha256, (load_id, file_no)) from generation.files
+        return dict(self.con.execute("""select pulled_on, arg_max(digest, (load_id, file_no)) from generation.files
             where project_id = ? and pulled_on is not null group by pulled_on""", [self.project_id]).fetchall())
 
     @cached_property
     def _events_there(self) -> set[str]:
         """The hashes of the files whose events are there: loaded by hand, or a day's latest pull."""
-        by_hand = self.con.execute("select sha256 from generation.files where project_id = ? and kind = 'events' "
+        by_hand = self.con.execute("select digest from generation.files where project_id = ? and kind = 'events' "
                                    "and pulled_on is null", [self.project_id]).fetchall()
-        return {sha256 for (sha256,) in by_hand} | set(self._pulled_before.values())
+        return {digest for (digest,) in by_hand} | set(self._pulled_before.values())
 
     def _unknown(self, found: list[Source]) -> list[Source]:
         """The files whose content would change something."""
         new: list[Source] = []
         for source in found:
-            same = [s for s in new if (s.kind, s.cohort, s.sha256) == (source.kind, source.cohort, source.sha256)
-                    and (s.sha256 or s.path == source.path)]
+            same = [s for s in new if (s.kind, s.cohort, s.digest) == (source.kind, source.cohort, source.digest)
+                    and (s.digest or s.path == source.path)]
             if same or self._is_known(source, found):
                 self.report.add_file(source, known=True)
             else:
@@ -182,13 +182,13 @@ class _Load(Intake):
             return False  # they say who of the new members has none
         if source.kind == "events":
             pulled_last = self._pulled_before.get(self.pulled_on.get(source.path))
-            return source.sha256 in (self._events_there if pulled_last is None else [pulled_last])
+            return source.is_among(self._events_there if pulled_last is None else [pulled_last])
         of_kind = "generation.files where project_id = $project_id and kind = $kind and cohort = $cohort"
         key = {"project_id": self.project_id, "kind": source.kind}
-        last = self.con.execute(f"""select sha256 from {of_kind} and load_id = (select max(load_id) from {of_kind})
+        last = self.con.execute(f"""select digest from {of_kind} and load_id = (select max(load_id) from {of_kind})
                                     order by file_no""", {**key, "cohort": source.cohort}).fetchall()
-        given = dict.fromkeys(s.sha256 for s in found if (s.kind, s.cohort) == (source.kind, source.cohort))
-        return list(given) == [sha256 for (sha256,) in last]
+        given = {s.digest: s for s in found if (s.kind, s.cohort) == (source.kind, source.cohort)}
+        return len(given) == len(last) and all(s.is_among(kept) for s, kept in zip(given.values(), last, strict=True))
 
     # events
 

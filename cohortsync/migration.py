@@ -26,6 +26,7 @@ from cohortsync.warehouse import create_schema, event_source, quoted, sql
 
 FILLED = {"cohort_sizes": "select project_id, cohort, load_id, any_value(loaded_at), count(*) "
                           "from generation.cohort_snapshots group by project_id, cohort, load_id"}
+FORMER = {"digest": "sha256"}  # columns that had another name
 GATHERED = {"event_files", "superseded", "lags", "device_links", "identity_verbs", "rekeys"}  # from each event once
 DERIVED = {"identities", "months", "activity", "user_months", "month_versions", "month_users", "month_events", "clocks"}
 
@@ -135,7 +136,7 @@ def _conform(con: duckdb.DuckDBPyConnection, project_id: str) -> set[str]:
     changed = {table for table, columns in wanted.items() if columns != have.get(table)}
     for table in changed:
         if table in have and table not in DERIVED:
-            lacking = {"project_id": quoted(project_id)}
+            lacking = {"project_id": quoted(project_id), **FORMER}
             columns = ", ".join(f"{name if name in have[table] else lacking.get(name, 'null')}::{kind} as {name}"
                                 for name, kind in wanted[table].items())
             con.execute(f"create or replace table generation.{table} as select {columns} from generation.{table}")

@@ -100,17 +100,17 @@ def _loaded_at(home: Path, project_id: str) -> datetime:
 def _read_again(home: Path, project_id: str, cohort: str, progress: Progress) -> Refreshed:
     """A cohort loaded from a file: that file and those of the latest profiles are loaded again where they changed."""
     with warehouse.attached(home) as con:
-        rows = con.execute("""select kind, file, sha256 from files
+        rows = con.execute("""select kind, file, digest from files
             where project_id = $project_id and (kind = 'profiles' or kind = 'cohort' and cohort = $cohort)
             qualify load_id = max(load_id) over (partition by kind) order by file_no""",
                            {"project_id": project_id, "cohort": cohort}).fetchall()
-    files = [(kind, Path(file), sha256) for kind, file, sha256 in rows
+    files = [(kind, Path(file), digest) for kind, file, digest in rows
              if kind == "cohort" or not Path(file).is_relative_to(home)]
     members = [path for kind, path, _ in files if kind == "cohort"]
     if not members:
         raise BadInput(f"There is no cohort {cohort!r} here, and no file to load it from.")
     progress("Looking whether files changed", 0, 1)
-    if any(inspect(kind, path, cohort).sha256 != sha256 for kind, path, sha256 in files):
+    if not all(inspect(kind, path, cohort).is_among([digest]) for kind, path, digest in files):
         profiles = [path for kind, path, _ in files if kind == "profiles"]
         load(home, profiles=profiles, cohorts={cohort: members[0]}, progress=progress, project_id=project_id)
     return Refreshed("files", datetime.fromtimestamp(members[0].stat().st_mtime, UTC))

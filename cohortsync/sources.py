@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from blake3 import blake3
 from isal import igzip, isal_zlib
 
 from cohortsync import emails
@@ -50,9 +51,12 @@ def unheard(*_read: object) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """One file as found: ``shape`` is lines, array, document, csv, ids or parquet (``lines``: its rows); ``sha256`` of
-    the decompressed bytes, blank until they are read, and ``lines`` guessed; none has more bytes than ``longest``;
-    ``nested``: its first line is an event with an object of properties."""
+    """One file as found: ``shape`` is lines, array, document, csv, ids or parquet (``lines``: its rows).
+
+    ``digest``: BLAKE3 of the decompressed bytes, blank until they are read, and ``lines`` guessed; ``sha256``: what
+    older releases know them by, blank where they cannot have read them; no line has more bytes than ``longest``;
+    ``nested``: the first is an event with an object of properties.
+    """
 
     kind: str
     path: Path
@@ -60,6 +64,7 @@ class Source:
     shape: str
     compression: str
     nested: bool
+    digest: str = ""
     sha256: str = ""
     lines: int = 0
     longest: int = 0
@@ -71,14 +76,18 @@ class Source:
 
     def after(self, reading: Reading) -> Source:
         """The same once it is read."""
-        return replace(self, sha256=reading.sha256, lines=reading.lines, longest=reading.longest)
+        return replace(self, digest=reading.digest, lines=reading.lines, longest=reading.longest)
+
+    def is_among(self, digests: Collection[str]) -> bool:
+        """Whether a file of this content is among those of which these were kept, by whichever release."""
+        return any(known in digests for known in (self.digest, self.sha256) if known)
 
 
 class Reading:
     """What the bytes of a file come to while they pass: their hash, how many lines, and how long none of them is."""
 
     def __init__(self) -> None:
-        self._digest = hashlib.sha256()
+        self._hash = blake3()
         self._ended = self._open = self.longest = 0
 
     def take(self, piece: bytes) -> None:
@@ -87,14 +96,14 @@ class Reading:
 
     def note(self, piece: bytes, ended: int, left_open: int) -> None:
         """Take a piece in which so many lines are known to end, so many bytes after the last of them."""
-        self._digest.update(piece)
+        self._hash.update(piece)
         self.longest = max(self.longest, self._open + len(piece))
         self._ended += ended
         self._open = left_open
 
     @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
+    def digest(self) -> str:
+        return self._hash.hexdigest()
 
     @property
     def lines(self) -> int:
@@ -108,9 +117,9 @@ def inspect(kind: str, path: Path, cohort: str = "", tell: Tell = unheard) -> So
     BadInput when the file is missing, damaged or something else.
     """
     path, compression = _readable(path)
-    reading = _read(path, compression, tell)
+    reading, sha256 = _read(path, compression, tell)
     shape, nested = _shape(kind, path, compression)
-    source = Source(kind, path.resolve(), cohort, shape, compression, nested).after(reading)
+    source = Source(kind, path.resolve(), cohort, shape, compression, nested, sha256=sha256).after(reading)
     return replace(source, lines=_parquet_rows(path, compression)) if shape == "parquet" else source
 
 
@@ -141,16 +150,17 @@ def opened(path: Path, compression: str) -> BinaryIO:
     return igzip.open(path, "rb") if compression == "gzip" else path.open("rb")
 
 
-def _read(path: Path, compression: str, tell: Tell) -> Reading:
-    reading = Reading()
+def _read(path: Path, compression: str, tell: Tell) -> tuple[Reading, str]:
+    reading, sha256 = Reading(), hashlib.sha256()
     try:
         with path.open("rb") as raw, igzip.open(raw) if compression == "gzip" else raw as file:
             while piece := file.read(1 << 20):
                 reading.take(piece)
+                sha256.update(piece)
                 tell(raw.tell())
     except DAMAGED as error:
         raise BadInput(f"{path} is a damaged gz file ({error}). Fetch it again; nothing was loaded.") from None
-    return reading
+    return reading, sha256.hexdigest()
 
 
 def _guessed_lines(path: Path, compression: str) -> int:

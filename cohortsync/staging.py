@@ -73,7 +73,7 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
     """
     con, total = draft.con, max(1, sum(source.lines for source in sources.values()))
     read: Counter[int] = Counter()
-    unread = {n: Reading() for n, source in sources.items() if not source.sha256}
+    unread = {n: Reading() for n, source in sources.items() if not source.digest}
     paths: list[Path] = []
     for turn, some in enumerate(_turns(sources, lines_a_turn)):
         even = _are_even([sources[n].lines for n in some])
@@ -95,7 +95,7 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
 
 def _turned_out(sources: dict[int, Source]) -> dict[int, Source]:
     """Files of which only the beginning was known, if all of it was seen to fit."""
-    if len({source.sha256 for source in sources.values()}) < len(sources) or any(
+    if len({source.digest for source in sources.values()}) < len(sources) or any(
             source.needs_spelling for source in sources.values()):
         raise LookFirst
     return sources

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import cohortsync as cs
 from cohortsync import load
 from cohortsync.intake import LoadReport
 from cohortsync.load import Pulled
+from cohortsync.sources import inspect
 
 FIRST = date(2026, 10, 1)
 SECONDS = 1790812800  # midnight of the first day, UTC
@@ -89,6 +91,16 @@ def test_a_pull_that_finds_the_same_adds_nothing(workspace: cs.Workspace, tmp_pa
     as_of = workspace.as_of
     assert pull(workspace, tmp_path, {0: [event("Paid", "ada")]}).unchanged
     assert workspace.as_of == as_of
+
+
+def test_a_day_that_was_emptied_has_the_events_of_a_later_pull(workspace: cs.Workspace, tmp_path: Path) -> None:
+    for rows in ([event("Paid", "ben")], []):
+        pull(workspace, tmp_path, {0: rows})
+    path = write(tmp_path / "later.json", [event("Paid", "ada")])
+    known = replace(inspect("events", path), sha256="")  # as a pull knows what it wrote itself
+    load.load(workspace.home, project_id="local", pulled=Pulled({FIRST: path}, known={path: known}))
+    workspace.refresh()
+    assert counted(workspace) == [("Paid", "ada", 1)]
 
 
 def test_a_pull_that_is_short_of_memory_is_given_as_much_as_a_load(workspace: cs.Workspace, tmp_path: Path,

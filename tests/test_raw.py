@@ -45,7 +45,7 @@ def split(folder: Path, export: bytes, pieces: int = 1, chance: random.Random | 
 
 
 def as_found(source: Source) -> tuple[Source, bool]:
-    return replace(source, longest=0), source.needs_spelling
+    return replace(source, longest=0, sha256=""), source.needs_spelling
 
 
 def day_of(line: bytes) -> date:

@@ -4,9 +4,10 @@
 create table published (generation integer, as_of timestamp);
 -- one row per load
 create table loads (load_id integer, loaded_at timestamp);
--- one row per file ever loaded; rows: taken from it, duplicates included; pulled_on: the day it is all of
+-- one row per file ever loaded; digest: BLAKE3 of its decompressed bytes, SHA-256 where an older release loaded it;
+-- rows: taken from it, duplicates included; pulled_on: the day it is all of
 create table files (load_id integer, file_no integer, project_id varchar, kind varchar, cohort varchar, file varchar,
-                    sha256 varchar, rows bigint, quarantined bigint, pulled_on date);
+                    digest varchar, rows bigint, quarantined bigint, pulled_on date);
 -- one row per line that could not be taken
 create table quarantine (load_id integer, file varchar, line bigint, byte_offset bigint, reason varchar);
 -- one row per Parquet file of events; rows: stored in it, superseded ones included
