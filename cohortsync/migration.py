@@ -2,7 +2,8 @@
 
 **How to change a format.** The state's: write the table, or the column with its default, into ``sql/state.sql``. The
 warehouse's: write it into ``sql/schema.sql``; where null will not do for what was loaded before, say in ``FILLED`` how
-a new table is filled. That is all: whatever a file lacks of what the two say is added when the workspace is opened.
+a new table is filled, and in ``FORMER`` how a column was called before. That is all: whatever a file lacks of what the
+two say is added when the workspace is opened.
 Raise ``ledger.VERSION`` with the first change after a release, and add that release's workspace to ``tests/released``.
 """
 
