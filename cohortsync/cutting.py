@@ -34,9 +34,9 @@ def _batches(source: Source, tell: Tell, chunk_bytes: int, hear: Hear) -> Iterat
     for line, block, ends in blocks(source, tell, chunk_bytes, hear):
         starts, names, name_ends, properties, closing = places(block, ends).T
         usual = closing > starts
-        yield pa.record_batch([pa.array(np.arange(line, line + len(ends))), *_views(
-            block, np.stack([names, properties, closing]), np.stack([name_ends, closing, ends]),
-            np.stack([usual, usual, ~usual]))], schema=PIECES)
+        pieces = _views(block, np.stack([names, properties]), np.stack([name_ends, closing]), usual)
+        whole = _views(block, starts[None], ends[None], ~usual)
+        yield pa.record_batch([pa.array(np.arange(line, line + len(ends))), *pieces, *whole], schema=PIECES)
 
 
 def _views(block: bytes, starts: Numbers, ends: Numbers, known: npt.NDArray[np.bool_]) -> list[pa.Array]:
@@ -45,15 +45,19 @@ def _views(block: bytes, starts: Numbers, ends: Numbers, known: npt.NDArray[np.b
     A view is a length, then the text itself, or its first four bytes and where in the block it is.
     Source: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
     """
-    block = block if starts.max(initial=0) + IN_VIEW <= len(block) else block + bytes(IN_VIEW)
+    if not known.any():
+        return [pa.nulls(len(known), pa.string_view())] * len(starts)
+    block = block if starts.max() + IN_VIEW <= len(block) else block + bytes(IN_VIEW)
     words = np.ndarray(len(block) - 7, "<u8", block, strides=(1,))
-    lengths = ends - starts
-    first = words[starts] & FIRST_BYTES[np.minimum(lengths, 4)]
-    rest = words[starts + 4] & FIRST_BYTES[np.clip(lengths - 4, 0, 8)]
-    views = np.stack([lengths.astype("<u8") | first << 32,
-                      np.where(lengths <= IN_VIEW, rest, starts.astype("<u8") << 32)], axis=2)
-    buffers = [pa.py_buffer(part) for part in (np.packbits(known, bitorder="little"), views, block)]
-    return [pa.Array.from_buffers(pa.string_view(), starts.shape[1], buffers, offset=row * starts.shape[1])
+    lengths, begins = (ends - starts).ravel().astype("<u8"), starts.ravel()
+    views = np.stack([lengths | words[begins] << 32, begins.astype("<u8") << 32], axis=1)
+    short = np.flatnonzero(lengths <= IN_VIEW)
+    length, begin = lengths[short], begins[short]
+    views[short, 0] = length | (words[begin] & FIRST_BYTES[np.minimum(length, 4)]) << 32
+    views[short, 1] = words[begin + 4] & FIRST_BYTES[np.maximum(length, 4) - 4]
+    validity = np.packbits(np.tile(known, len(starts)), bitorder="little")
+    buffers = [pa.py_buffer(part) for part in (validity, views, block)]
+    return [pa.Array.from_buffers(pa.string_view(), len(known), buffers, offset=row * len(known))
             for row in range(len(starts))]
 
 

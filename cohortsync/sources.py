@@ -284,8 +284,15 @@ def blocks(source: Source, tell: Tell, chunk_bytes: int,
 
 
 def line_ends(block: bytes) -> npt.NDArray[np.int64]:
-    """Where each line of a block ends, its newline included; what stands after the last is no line yet."""
-    return np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+    """Where each line of a block ends, its newline included; what stands after the last is no line yet.
+
+    Of eight bytes at a time it is first asked whether a line ends in them: in most none does.
+    """
+    is_end = np.zeros(-(-len(block) // 8) * 8, np.bool_)
+    np.equal(np.frombuffer(block, np.uint8), ord("\n"), out=is_end[:len(block)])
+    words = np.flatnonzero(is_end.view(np.uint64) != 0)
+    found = np.flatnonzero(is_end.reshape(-1, 8)[words])
+    return words[found // 8] * 8 + found % 8 + 1
 
 
 def _slice(line: int, block: bytes, ends: npt.NDArray[np.int64]) -> pa.RecordBatch:
