@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("chang
 # No row, of which DuckDB expects very many: it groups rows by day more finely then, and sorts only groups of several.
 MANY = "(select null::date as day from range(32768) a, range(32768) b where a.range < 0)"
 BY_ID = "order by hash(distinct_id)"  # repeated ids are cheap to keep: a generation is half as large
+ROWS_AT_ONCE = 4_000_000  # of events, that are counted and sorted in memory
 KEY = "load_id, file_no, line"
 KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
 
@@ -115,13 +117,6 @@ def _repeated(con: duckdb.DuckDBPyConnection) -> npt.NDArray[np.uint64]:
     return keys[1:][keys[1:] == keys[:-1]]
 
 
-def record_superseded(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
-    """Keep what ``supersede`` found."""
-    con.execute("""delete from generation.superseded where project_id = ? and day in (select day from replaced)""",
-                [project_id])
-    con.execute("insert into generation.superseded from losers")
-
-
 def note_lags(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
     """Keep by how long after their time the events in ``staged`` were processed, within a day: that betrays a zone."""
     con.execute("""insert into generation.lags
@@ -131,35 +126,72 @@ def note_lags(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
                 [project_id])
 
 
-def count(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, gone: str) -> None:
-    """Bring the project's ``activity`` up to date: add the counts of ``new`` rows, take off those of ``gone``.
+def count(draft: Draft, project: Mapping[str, Any], new: str, gone: str, watch: Progress) -> None:
+    """Bring the project's ``activity`` up to date, and keep what ``supersede`` found.
 
     Where there was activity before, the temp table ``touched`` gets the ids whose counts change.
     """
+    con, project_id = draft.con, project["project_id"]
+    if con.execute("select 1 from generation.activity where project_id = ? limit 1", [project_id]).fetchall():
+        _count_changes(con, project, new, gone)
+        _record_superseded(con, project_id)
+    else:
+        _record_superseded(con, project_id)
+        recount(draft, project, watch)
+
+
+def _record_superseded(con: duckdb.DuckDBPyConnection, project_id: str) -> None:
+    con.execute("delete from generation.superseded where project_id = ? and day in (select day from replaced)",
+                [project_id])
+    con.execute("insert into generation.superseded from losers")
+
+
+def _count_changes(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], new: str, gone: str) -> None:
+    """Add the counts of new rows, take off those of rows that end."""
     _offer_day_offsets(con, project)
-    tracked = f"coalesce({project['id_merge']}_id(user_id, device_id, before_id, distinct_id), '') as tracked_id"
-    more, less = (f"(with event_rows as (select *, {tracked} from {rows}) {sql('activity')})" for rows in (new, gone))
-    project_id = project["project_id"]
-    if not con.execute("select 1 from generation.activity where project_id = ? limit 1", [project_id]).fetchall():
-        con.execute(f"insert into generation.activity from {more} {BY_ID}")
-        return
+    more, less = (_activity(project, rows) for rows in (new, gone))
     con.execute(f"""create or replace temp table delta as
         from {more} union all select * replace (-events as events) from {less}""")
     con.execute("insert into touched select distinct distinct_id from delta")
     same_days = "project_id = ? and day in (select distinct day from delta)"
-    con.execute(f"insert into delta from generation.activity where {same_days}", [project_id])
-    con.execute(f"delete from generation.activity where {same_days}", [project_id])
+    con.execute(f"insert into delta from generation.activity where {same_days}", [project["project_id"]])
+    con.execute(f"delete from generation.activity where {same_days}", [project["project_id"]])
     con.execute(f"""insert into generation.activity from (
         select * replace (sum(events)::bigint as events) from delta group by all having sum(events) > 0) {BY_ID}""")
     con.execute("drop table delta")
 
 
-def recount(draft: Draft, project: Mapping[str, Any]) -> None:
-    """Count every event of the project anew, as after a change of its time zone or ID merge."""
-    mine = f"project_id = {quoted(project['project_id'])}"
+def recount(draft: Draft, project: Mapping[str, Any], watch: Progress) -> None:
+    """Count every event of the project anew, as after a change of its time zone or ID merge.
+
+    Some days after others, so that they fit in memory. A day of the project's clocks has events of the day before
+    and the day after in UTC.
+    """
+    con, mine = draft.con, f"project_id = {quoted(project['project_id'])}"
     for table in ("activity", "user_months"):
-        draft.con.execute(f"delete from generation.{table} where {mine}")
-    count(draft.con, project, live(event_source(event_paths(draft.home, draft.con, mine))), event_source([]))
+        con.execute(f"delete from generation.{table} where {mine}")
+    _offer_day_offsets(con, project)
+    spans = _spans(con, mine)
+    for done, (first, after) in enumerate(spans):
+        watch("Counting events", done, len(spans))
+        # The files are named: by a condition on their days DuckDB misjudges how many rows there will be.
+        there = event_source(event_paths(draft.home, con, f"{mine} and day between {first} - 1 and {after}"))
+        con.execute(f"""insert into generation.activity from {_activity(project, live(there))}
+            where day >= {first} and day < {after} {BY_ID}""")
+
+
+def _spans(con: duckdb.DuckDBPyConnection, mine: str) -> list[tuple[str, str]]:
+    """The first and the day after the last of days that are counted together, as SQL; no day is left out."""
+    firsts = [f"date '{day}'" for (day,) in con.execute(f"""select min(day)::varchar from (
+        select day, sum(sum(rows)) over (order by day) // {ROWS_AT_ONCE} as span from generation.event_files
+        where {mine} group by day) group by span order by span""").fetchall()]
+    return list(pairwise(["date '-infinity'", *firsts[1:], "date 'infinity'"]))
+
+
+def _activity(project: Mapping[str, Any], rows: str) -> str:
+    """The table expression that counts event rows; reads ``day_offsets``."""
+    tracked = f"coalesce({project['id_merge']}_id(user_id, device_id, before_id, distinct_id), '') as tracked_id"
+    return f"(with event_rows as (select *, {tracked} from {rows}) {sql('activity')})"
 
 
 def _offer_day_offsets(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any]) -> None:

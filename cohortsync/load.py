@@ -205,8 +205,7 @@ class _Load(Intake):
             events.add_files(self.con, self.project_id, paths)
             events.note_lags(self.con, self.project_id)
             self.progress("Counting events", 0, 1)
-            events.count(self.con, self._reckoned(), new, gone)
-            events.record_superseded(self.con, self.project_id)
+            events.count(self.draft, self._reckoned(), new, gone, self.progress)
             events.compact(self.draft, self.project_id, self.progress)
         self._derive()
 
@@ -271,7 +270,7 @@ class _Load(Intake):
         before = self.con.execute("select timezone, event_times from generation.clocks where project_id = ?",
                                   [self.project_id]).fetchall()
         if before not in ([], [(project["timezone"], project["event_times"])]):
-            events.recount(self.draft, project)
+            events.recount(self.draft, project, self.progress)
         self.con.execute("delete from generation.clocks where project_id = ?", [self.project_id])
         self.con.execute("insert into generation.clocks values (?, ?, ?)",
                          [self.project_id, project["timezone"], project["event_times"]])
@@ -301,7 +300,7 @@ class _Load(Intake):
     def rebuild(self) -> None:
         """Reckon everything derived anew, by settings that changed."""
         self.begin()
-        events.recount(self.draft, self._reckoned())
+        events.recount(self.draft, self._reckoned(), self.progress)
         self._derive()
         self._recompute_cohorts()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cohortsync as cs
-from cohortsync import clock
+from cohortsync import clock, events
 from cohortsync.intake import LoadReport
 
 NEW_YORK = "America/New_York"
@@ -270,6 +270,20 @@ def test_the_last_days_of_an_event_are_the_clocks_own(tmp_path: Path) -> None:
     project = new_project(tmp_path / "home")
     load(project, *old_export("2026-10-30T23:30:00", "2026-10-31T00:30:00", "2026-10-31T23:30:00"))
     assert len(project.events("Opened", days=1)) == 2
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/New_York", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_days_are_counted_the_same_however_many_are_counted_together(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, rows: int) -> None:
+    together, apart = new_project(tmp_path / "a", zone), new_project(tmp_path / "b", zone)
+    start = wall_s("2026-10-28T00:30:00")
+    hours = [event(n, start + n * HOUR, user=f"user-{n % 5}") for n in range(8 * 24)]
+    load(together, *hours, *hours[::7])
+    monkeypatch.setattr(events, "ROWS_AT_ONCE", rows)
+    load(apart, *hours, *hours[::7])
+    assert everything(apart) == everything(together)
+    assert sum(row[-1] for row in everything(apart)["activity"]) == len(hours)
 
 
 # late events
