@@ -172,11 +172,18 @@ def refresh_evidence(con: duckdb.DuckDBPyConnection) -> None:
     """Fold the evidence in the rows just ``staged`` into what earlier loads left; only what changes is written."""
     con.execute(f"create temp table rewritten as {sql('rewritten')}")
     for table, keys in KEYS.items():
-        con.execute(f"create temp table fresh as {sql(table)}")
-        con.execute(f"""merge into generation.{table} o using fresh n using ({keys})
-            when matched and {SUPERSEDES[table]} then update when not matched then insert by name""")
-        con.execute("drop table fresh")
+        if con.execute(f"select 1 from generation.{table} limit 1").fetchall():
+            _merge(con, table, keys)
+        else:
+            con.execute(f"insert into generation.{table} by name {sql(table)}")
     con.execute("drop table rewritten")
+
+
+def _merge(con: duckdb.DuckDBPyConnection, table: str, keys: str) -> None:
+    con.execute(f"create temp table fresh as {sql(table)}")
+    con.execute(f"""merge into generation.{table} o using fresh n using ({keys})
+        when matched and {SUPERSEDES[table]} then update when not matched then insert by name""")
+    con.execute("drop table fresh")
 
 
 def derive_identities(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], cap: int = CAP) -> None:
