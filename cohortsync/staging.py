@@ -21,7 +21,7 @@ from cohortsync.warehouse import event_source, one_file, sql
 
 # Rows wait in memory for their day's file. Files are written by turns: fewer at a time where no two share a day, more
 # where they may, since a day is in as many files as there are turns that write it.
-LINES_A_TURN, LINES_A_TURN_APART = 2_500_000, 250_000
+LINES_A_TURN, LINES_A_TURN_APART = 10_000_000, 250_000
 READERS = os.cpu_count() or 1  # threads: a turn has a file for each, or as many for each
 USABLE = "event is not null and time_s is not null"
 
@@ -76,9 +76,9 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
     unread = {n: Reading() for n, source in sources.items() if not source.digest}
     paths: list[Path] = []
     for turn, some in enumerate(_turns(sources, lines_a_turn)):
-        even = _are_even([sources[n].lines for n in some])
+        alone = some[:-1] if _are_even([sources[n].lines for n in some]) else []  # who is done helps with the last
         lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n),
-                        unread[n].note if n in unread else unheard, even) for n in some]
+                        unread[n].note if n in unread else unheard, n in alone) for n in some]
         con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")
         try:
             paths += events.write_days(draft, f"from ({sql('stage_events')}) where {USABLE}", f"-{turn}", watch,
