@@ -266,11 +266,11 @@ class _Load(Intake):
     def _derive(self) -> None:
         """Everything that follows from activity, evidence and profiles, in the order it follows."""
         project, key = self._reckoned(), {"project_id": self.project_id}
-        self.progress("Counting users", 0, 1)
         before = self.con.execute("select timezone, event_times from generation.clocks where project_id = ?",
                                   [self.project_id]).fetchall()
         if before not in ([], [(project["timezone"], project["event_times"])]):
             events.recount(self.draft, project, self.progress)
+        self.progress("Counting users", 0, 1)
         self.con.execute("delete from generation.clocks where project_id = ?", [self.project_id])
         self.con.execute("insert into generation.clocks values (?, ?, ?)",
                          [self.project_id, project["timezone"], project["event_times"]])
@@ -301,6 +301,7 @@ class _Load(Intake):
         """Reckon everything derived anew, by settings that changed."""
         self.begin()
         events.recount(self.draft, self._reckoned(), self.progress)
+        self.con.execute("delete from generation.clocks where project_id = ?", [self.project_id])  # or it counts again
         self._derive()
         self._recompute_cohorts()
 
