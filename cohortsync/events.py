@@ -27,8 +27,8 @@ DAY_OFFSETS = pa.schema([("day", pa.date32()), ("offset_s", pa.int64()), ("chang
                          ("later_offset_s", pa.int64())])
 # No row, of which DuckDB expects very many: it groups rows by day more finely then, and sorts only groups of several.
 MANY = "(select null::date as day from range(32768) a, range(32768) b where a.range < 0)"
-BY_ID = "order by hash(distinct_id)"  # repeated ids are cheap to keep: a generation is half as large
-ROWS_AT_ONCE = 4_000_000  # of events, that are counted and sorted in memory
+BY_ID = "order by hash(distinct_id)"  # repeated ids are cheap to keep: a generation is up to half as large
+ROWS_AT_ONCE = 4_000_000  # events counted together, about, so that they fit in memory; a day is never split
 KEY = "load_id, file_no, line"
 KEPT = f"project_id, day, event, time_s, distinct_id, before_id, insert_id, processed_ms, {KEY}"
 
@@ -162,10 +162,10 @@ def _count_changes(con: duckdb.DuckDBPyConnection, project: Mapping[str, Any], n
 
 
 def recount(draft: Draft, project: Mapping[str, Any], watch: Progress) -> None:
-    """Count every event of the project anew, as after a change of its time zone or ID merge.
+    """Count every event of the project, as at first and after a change of its time zone or ID merge.
 
-    Some days after others, so that they fit in memory. A day of the project's clocks has events of the day before
-    and the day after in UTC.
+    A few days at a time, so that they fit in memory. A local day holds events of its own UTC day and of the days
+    before and after.
     """
     con, mine = draft.con, f"project_id = {quoted(project['project_id'])}"
     for table in ("activity", "user_months"):
@@ -181,7 +181,7 @@ def recount(draft: Draft, project: Mapping[str, Any], watch: Progress) -> None:
 
 
 def _spans(con: duckdb.DuckDBPyConnection, mine: str) -> list[tuple[str, str]]:
-    """The first and the day after the last of days that are counted together, as SQL; no day is left out."""
+    """Half-open ranges of local days, as SQL dates, which together cover all time."""
     firsts = [f"date '{day}'" for (day,) in con.execute(f"""select min(day)::varchar from (
         select day, sum(sum(rows)) over (order by day) // {ROWS_AT_ONCE} as span from generation.event_files
         where {mine} group by day) group by span order by span""").fetchall()]

@@ -286,7 +286,7 @@ def blocks(source: Source, tell: Tell, chunk_bytes: int,
 def line_ends(block: bytes) -> npt.NDArray[np.int64]:
     """Where each line of a block ends, its newline included; what stands after the last is no line yet.
 
-    Of eight bytes at a time it is first asked whether a line ends in them: in most none does.
+    Eight bytes are looked at together first: in most of them no line ends.
     """
     is_end = np.zeros(-(-len(block) // 8) * 8, np.bool_)
     np.equal(np.frombuffer(block, np.uint8), ord("\n"), out=is_end[:len(block)])

@@ -76,7 +76,7 @@ def _write(draft: Draft, sources: dict[int, Source], spelt: dict[int, Path], wat
     unread = {n: Reading() for n, source in sources.items() if not source.digest}
     paths: list[Path] = []
     for turn, some in enumerate(_turns(sources, lines_a_turn)):
-        alone = some[:-1] if _are_even([sources[n].lines for n in some]) else []  # who is done helps with the last
+        alone = some[:-1] if _are_even([sources[n].lines for n in some]) else []  # whoever is done helps with the last
         lines = [_lines(con, n, sources[n], spelt.get(n), partial(read.__setitem__, n),
                         unread[n].note if n in unread else unheard, n in alone) for n in some]
         con.execute(f"create or replace temp view lines as {' union all '.join(lines)}")

@@ -272,13 +272,14 @@ def test_the_last_days_of_an_event_are_the_clocks_own(tmp_path: Path) -> None:
     assert len(project.events("Opened", days=1)) == 2
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/New_York", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize(("zone", "times"), [("Pacific/Kiritimati", "utc"), ("America/New_York", "utc"),
+                                             ("Pacific/Pago_Pago", "utc"), ("America/New_York", "local")])
 @pytest.mark.parametrize("rows", [1, 40])
 def test_days_are_counted_the_same_however_many_are_counted_together(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, rows: int) -> None:
-    together, apart = new_project(tmp_path / "a", zone), new_project(tmp_path / "b", zone)
-    start = wall_s("2026-10-28T00:30:00")
-    hours = [event(n, start + n * HOUR, user=f"user-{n % 5}") for n in range(8 * 24)]
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, times: str, rows: int) -> None:
+    together, apart = (new_project(tmp_path / name, zone, event_times=times) for name in ("a", "b"))
+    starts = [wall_s("1999-12-31T12:00:00"), wall_s("2026-10-28T00:30:00")]
+    hours = [event(n, starts[n > 30] + n * HOUR, user=f"user-{n % 5}") for n in range(8 * 24)]
     load(together, *hours, *hours[::7])
     monkeypatch.setattr(events, "ROWS_AT_ONCE", rows)
     load(apart, *hours, *hours[::7])
